@@ -1,0 +1,1 @@
+"""Flagstaff's server: evaluates feature flags and runs their progressive delivery."""

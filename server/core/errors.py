@@ -1,0 +1,98 @@
+"""The tree of errors that Flagstaff raises; every leaf has a code that a transport maps once.
+
+    FlagstaffError
+      InvalidDefinition   every problem of a definition, each with its path
+      NotFound            a project, environment, flag or segment that is not there
+      Conflict            the thing exists already, or changed since it was read
+      InvalidRequest      an argument that cannot be understood
+      TooLarge            a bound of core/limits.py was passed
+      StoreUnavailable    the database cannot be reached or refuses to write
+      StoreCorrupt        the database is there but cannot be trusted
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Code(StrEnum):
+    """What went wrong, in the words of gRPC's status codes."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    ABORTED = "ABORTED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    DATA_LOSS = "DATA_LOSS"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a definition, and where.
+
+    Shapes: path is an RFC 6901 JSON pointer into the document that was read ("" is its root).
+    """
+
+    path: str
+    message: str
+    warning: bool = False
+    """Flagd would only warn about it, so a lenient import accepts it."""
+
+    def __str__(self) -> str:
+        return f"{self.path or '/'}: {self.message}"
+
+
+class FlagstaffError(Exception):
+    """Anything that Flagstaff refuses; the message says what, which thing, and what helps."""
+
+    code: ClassVar[Code] = Code.INVALID_ARGUMENT
+
+
+class InvalidDefinition(FlagstaffError):
+    """A definition that was refused; carries every problem that was found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class InvalidRequest(FlagstaffError):
+    """An argument that cannot be understood or does not fit."""
+
+
+class NotFound(FlagstaffError):
+    """A project, environment, flag, segment or revision that does not exist."""
+
+    code = Code.NOT_FOUND
+
+
+class Conflict(FlagstaffError):
+    """The thing is there already."""
+
+    code = Code.ALREADY_EXISTS
+
+
+class Stale(FlagstaffError):
+    """The thing changed since the caller read it; read it again and repeat."""
+
+    code = Code.ABORTED
+
+
+class TooLarge(FlagstaffError):
+    """A bound of core/limits.py was passed; the message has its figure."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class StoreUnavailable(FlagstaffError):
+    """The database cannot be reached, is locked for too long, or has no room; nothing was written."""
+
+    code = Code.UNAVAILABLE
+
+
+class StoreCorrupt(FlagstaffError):
+    """The database answers but its schema or content cannot be trusted."""
+
+    code = Code.DATA_LOSS

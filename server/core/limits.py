@@ -1,0 +1,68 @@
+"""Name every bound that a definition, a context or a rule must keep.
+
+A bound stands here once; errors print its figure. Figures follow the fault catalogue's
+proposals (rule depth, node count, list and context sizes) where it gives one.
+"""
+
+from typing import Final
+
+KEY_CHARS_MAX: Final = 256
+"""Length of a flag, segment, variant or rule key."""
+
+NAME_CHARS_MAX: Final = 64
+"""Length of a project or environment key; they are joined to `<project>/<environment>`."""
+
+FLAGS_PER_SET_MAX: Final = 50_000
+SEGMENTS_PER_SET_MAX: Final = 10_000
+VARIANTS_MAX: Final = 256
+RULES_MAX: Final = 200
+PREREQUISITES_MAX: Final = 32
+PREREQUISITE_DEPTH_MAX: Final = 8
+SEGMENT_DEPTH_MAX: Final = 8
+TARGET_KEYS_MAX: Final = 10_000
+"""Individual targets of one flag, all variants together."""
+
+LIST_ITEMS_MAX: Final = 10_000
+"""Items of one list inside a rule, and keys of one key-list segment."""
+
+RULE_DEPTH_MAX: Final = 32
+"""Nested operators in one condition or raw targeting, as written."""
+
+RULE_NODES_MAX: Final = 1_000
+"""Operators and operands of one condition or raw targeting; items of literal lists count apart."""
+
+LOWERED_NODES_MAX: Final = 20_000
+"""Nodes of one flag after segments and prerequisites are written out."""
+
+VALUE_BYTES_MAX: Final = 64 * 1024
+"""A variant's value as compact JSON."""
+
+VALUE_DEPTH_MAX: Final = 16
+METADATA_ENTRIES_MAX: Final = 64
+TEXT_CHARS_MAX: Final = 4_096
+"""A description, link, owner or other prose field."""
+
+TAGS_MAX: Final = 64
+DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""An imported file."""
+
+SHARE_PARTS: Final = 100_000
+"""A share is counted in parts of this; 1 part is 0.001 %."""
+
+WEIGHT_SUM_MAX: Final = 2_147_483_647
+"""Sum of a split's weights, flagd's bound for `fractional`."""
+
+CONTEXT_BYTES_MAX: Final = 64 * 1024
+CONTEXT_ATTRIBUTES_MAX: Final = 256
+CONTEXT_KEY_BYTES_MAX: Final = 1_024
+CONTEXT_VALUE_BYTES_MAX: Final = 8 * 1_024
+CONTEXT_DEPTH_MAX: Final = 8
+
+EVALUATION_STEPS_MAX: Final = 20_000
+"""Rule nodes that one evaluation may visit inside `map`, `filter`, `reduce`, `all`, `some`, `none`."""
+
+TEXT_RESULT_CHARS_MAX: Final = 8_192
+"""Longest text that `cat` may build inside a rule."""
+
+BATCH_EVALUATIONS_MAX: Final = 1_000_000
+BATCH_CONTEXTS_MAX: Final = 10_000

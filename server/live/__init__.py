@@ -1,0 +1,1 @@
+"""The snapshots that are being served: loading them, holding them, keeping the last good ones."""
