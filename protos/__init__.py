@@ -1,0 +1,1 @@
+"""The wire contracts as Protocol Buffers, with the stubs generated from them."""

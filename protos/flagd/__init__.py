@@ -1,0 +1,1 @@
+"""The wire contract of OpenFeature's flagd, with its own packages, names and numbers."""

@@ -1,0 +1,1 @@
+"""Flagstaff's own API."""

@@ -1,0 +1,1 @@
+"""Views of requests that the server reads without decoding the context."""

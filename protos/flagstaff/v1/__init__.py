@@ -1,0 +1,1 @@
+"""Version 1 of Flagstaff's own API."""
