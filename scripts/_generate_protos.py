@@ -37,10 +37,14 @@ def generate(root: Path) -> dict[str, str]:
         run_protoc(root, ["grpc_python", "mypy_grpc"], directory, names=serving)
         out = Path(directory)
         return {
-            path.relative_to(out).as_posix(): in_our_package(path.read_text(encoding="utf-8"), packages)
-            for pattern in GENERATED
-            for path in sorted(out.rglob(pattern))
+            name: in_our_pool(name, in_our_package((out / name).read_text(encoding="utf-8"), packages))
+            for name in stub_names(out)
         }
+
+
+def stub_names(root: Path) -> list[str]:
+    """The paths under the root of all stubs that stand there."""
+    return sorted(path.relative_to(root).as_posix() for pattern in GENERATED for path in root.rglob(pattern))
 
 
 def run_protoc(root: Path, plugins: list[str], directory: str, *, names: list[str]) -> None:
@@ -66,9 +70,18 @@ def in_our_package(text: str, packages: set[str]) -> str:
     return re.sub(rf"^(from|import) ({names})(?=[. ])", r"\1 protos.\2", text, flags=re.MULTILINE)
 
 
+def in_our_pool(name: str, text: str) -> str:
+    """The stub with flagd's messages moved to the pool of protos/flagd/pool.py, which says why."""
+    default = "from google.protobuf import descriptor_pool as _descriptor_pool"
+    if not name.startswith("flagd/") or default not in text:
+        return text
+    own = "from protos.flagd import pool as _pool"
+    return text.replace(default, own).replace("_descriptor_pool.Default()", "_pool.POOL")
+
+
 def drift(root: Path, expected: dict[str, str]) -> list[str]:
     """One line for every stub that is missing, out of date, or has no .proto any more."""
-    present = {path.relative_to(root).as_posix() for pattern in GENERATED for path in root.rglob(pattern)}
+    present = set(stub_names(root))
     missing = [f"protos/{name}: missing" for name in expected.keys() - present]
     orphaned = [f"protos/{name}: no .proto makes it" for name in present - expected.keys()]
     changed = [
@@ -90,10 +103,8 @@ def report(problems: list[str]) -> int:
 
 def write(root: Path, expected: dict[str, str]) -> None:
     """Put the stubs beside their sources, and take away those that no source makes."""
-    for pattern in GENERATED:
-        for path in root.rglob(pattern):
-            if path.relative_to(root).as_posix() not in expected:
-                path.unlink()
+    for name in set(stub_names(root)) - expected.keys():
+        (root / name).unlink()
     for name, text in expected.items():
         (root / name).write_text(text, encoding="utf-8")
 
