@@ -1,13 +1,13 @@
 """The tree of errors that Flagstaff raises; every leaf has a code that a transport maps once.
 
-    FlagstaffError
-      InvalidDefinition   every problem of a definition, each with its path
-      NotFound            a project, environment, flag or segment that is not there
-      Conflict            the thing exists already, or changed since it was read
-      InvalidRequest      an argument that cannot be understood
-      TooLarge            a bound of core/limits.py was passed
-      StoreUnavailable    the database cannot be reached or refuses to write
-      StoreCorrupt        the database is there but cannot be trusted
+FlagstaffError
+  InvalidDefinition   every problem of a definition, each with its path
+  NotFound            a project, environment, flag or segment that is not there
+  Conflict            the thing exists already, or changed since it was read
+  InvalidRequest      an argument that cannot be understood
+  TooLarge            a bound of core/limits.py was passed
+  StoreUnavailable    the database cannot be reached or refuses to write
+  StoreCorrupt        the database is there but cannot be trusted
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""The `flagstaff` command, one file a command group."""

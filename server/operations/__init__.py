@@ -1,0 +1,1 @@
+"""What the service can do, one noun a file; thin, and the same for every transport."""

@@ -1,0 +1,1 @@
+"""The gRPC services as one table of handlers, path to function, bytes in and bytes out."""

@@ -1,0 +1,1 @@
+"""Timed work: the only room that may import APScheduler."""

@@ -1,0 +1,1 @@
+"""The database: tables, migrations, the one door for change, and queries by noun."""

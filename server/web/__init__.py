@@ -1,0 +1,1 @@
+"""What is served over HTTP; empty until OFREP, hooks, metrics and the dashboard arrive."""

@@ -1,0 +1,1 @@
+"""Deliver events to other systems; a library that never imports server."""
