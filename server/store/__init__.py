@@ -1,1 +1,1 @@
-"""The database: tables, migrations, the one door for change, and queries by noun."""
+"""Keep flags in a database: the one door for change, and queries by noun."""

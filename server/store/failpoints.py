@@ -1,0 +1,38 @@
+"""Kill this process at a named point, so that crash proofs can stop a commit exactly where it hurts.
+
+It is part of the product and not of the tests because the proof must run the code that users run:
+`FLAGSTAFF_FAILPOINT=commit.saved flagstaff import FILE` shows on any machine, with any database, what a crash
+at that point leaves behind. Unset, as it should be, a point costs one comparison.
+
+    commit.begin          the write lock is held, nothing is read yet
+    import.half           half of a large commit's flags are saved
+    commit.saved          flags, segments and revisions are saved, the audit entries are not
+    commit.audited        audit entries are saved, the outbox is not
+    commit.before_commit  everything is saved in the open transaction
+    commit.after_commit   the transaction is durable, nobody has been told
+    migrate.half          a migration step has run in the open transaction
+"""
+
+import os
+import signal
+from typing import Final
+
+NAMES: Final = (
+    "commit.begin",
+    "import.half",
+    "commit.saved",
+    "commit.audited",
+    "commit.before_commit",
+    "commit.after_commit",
+    "migrate.half",
+)
+
+_armed: Final = os.environ.get("FLAGSTAFF_FAILPOINT", "")
+if _armed and _armed not in NAMES:
+    raise ValueError(f"FLAGSTAFF_FAILPOINT is {_armed!r}, expected one of: {', '.join(NAMES)}")
+
+
+def reach(name: str) -> None:
+    """Die here, as if the power went, when the environment names this point."""
+    if name == _armed:
+        os.kill(os.getpid(), signal.SIGKILL)

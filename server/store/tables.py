@@ -1,0 +1,261 @@
+"""Lay out the tables; the migrations build exactly these.
+
+Documents are compact JSON text, not columns: a definition is read and replaced whole, and old revisions must stay
+readable whatever later versions add. The columns beside a document are copies for searching. Keys are natural, so
+that a row says what it is about without a join.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final
+
+from sqlalchemy import CheckConstraint, DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, Table, Text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+NAMING: Final = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant, kept as UTC; databases without time zones get it without one."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Refuse a naive instant: nobody knows when it was."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"instant {value} has no time zone, expected an aware one")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Give back what was put in."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(SQLModel):
+    """What all tables share: one collection of metadata, with names for every constraint."""
+
+    metadata: ClassVar[MetaData] = MetaData(naming_convention=NAMING)
+
+
+def _key(**options: Any) -> Any:
+    return Field(primary_key=True, sa_type=Text, **options)
+
+
+def _text(default: str | None = None) -> Any:
+    return Field(default=default, sa_type=Text)
+
+
+def _instant(default: datetime | None = None) -> Any:
+    return Field(default=default, sa_type=Instant)
+
+
+def _of_environment() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["project", "environment"], ["environment.project", "environment.key"])
+
+
+class Project(Base, table=True):
+    """A project, with the place in the order of its events."""
+
+    __tablename__ = "project"
+
+    key: str = _key()
+    name: str = _text("")
+    event_sequence: int = Field(default=0)
+    """The last sequence number given to an event; kept here because announced events may be deleted one day."""
+
+    created_at: datetime = _instant()
+
+
+class Environment(Base, table=True):
+    """An environment, with the counter of its commits."""
+
+    __tablename__ = "environment"
+    __table_args__ = (
+        ForeignKeyConstraint(["project"], ["project.key"]),
+        # The bucketing decides who gets what; a value that nobody understands must not get in by any way.
+        CheckConstraint("bucketing IN ('v2', 'v3')", name="bucketing"),
+        CheckConstraint("revision >= 0", name="revision"),
+    )
+
+    project: str = _key()
+    key: str = _key()
+    name: str = _text("")
+    bucketing: str = _text("v2")
+    critical: bool = Field(default=False)
+    metadata_document: str = _text("{}")
+    source: str = _text("")
+    revision: int = Field(default=0)
+    created_at: datetime = _instant()
+
+
+class Flag(Base, table=True):
+    """What a flag is in every environment of its project."""
+
+    __tablename__ = "flag"
+    __table_args__ = (
+        ForeignKeyConstraint(["project"], ["project.key"]),
+        Index("ix_flag_type", "project", "type"),
+        Index("ix_flag_kind", "project", "kind"),
+        Index("ix_flag_owner", "project", "owner"),
+        Index("ix_flag_archived_at", "project", "archived_at"),
+    )
+
+    project: str = _key()
+    key: str = _key()
+    type: str = _text()
+    kind: str = _text()
+    owner: str = _text("")
+    archived_at: datetime | None = _instant()
+    document: str = _text()
+
+
+class FlagConfig(Base, table=True):
+    """How a flag behaves in one environment."""
+
+    __tablename__ = "flag_config"
+    __table_args__ = (
+        _of_environment(),
+        ForeignKeyConstraint(["project", "key"], ["flag.project", "flag.key"]),
+        Index("ix_flag_config_key", "project", "key"),
+    )
+
+    project: str = _key()
+    environment: str = _key()
+    key: str = _key()
+    document: str = _text()
+
+
+class Segment(Base, table=True):
+    """A named group of units in one environment."""
+
+    __tablename__ = "segment"
+    __table_args__ = (_of_environment(),)
+
+    project: str = _key()
+    environment: str = _key()
+    key: str = _key()
+    document: str = _text()
+
+
+class Reference(Base, table=True):
+    """Who refers to whom inside one environment: the graph that a change has to look at, without reading documents."""
+
+    __tablename__ = "reference"
+    __table_args__ = (
+        _of_environment(),
+        Index("ix_reference_target", "project", "environment", "target_kind", "target_key"),
+        {"sqlite_with_rowid": False},
+    )
+
+    project: str = _key()
+    environment: str = _key()
+    kind: str = _key()
+    key: str = _key()
+    target_kind: str = _key()
+    target_key: str = _key()
+
+
+class Revision(Base, table=True):
+    """One thing as one commit left it; a row for every thing that the commit touched, never changed again."""
+
+    __tablename__ = "revision"
+    __table_args__ = (
+        _of_environment(),
+        Index("ix_revision_history", "project", "environment", "kind", "key", "revision"),
+    )
+
+    project: str = _key()
+    environment: str = _key()
+    revision: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    kind: str = _key()
+    key: str = _key()
+    document: str | None = _text()
+    """NULL when the commit removed it."""
+
+    at: datetime = _instant()
+
+
+class AuditEntry(Base, table=True):
+    """Who changed what and why; chained by hashes within a project, never changed again."""
+
+    __tablename__ = "audit_entry"
+    __table_args__ = (
+        ForeignKeyConstraint(["project"], ["project.key"]),
+        Index("ix_audit_entry_subject", "project", "environment", "subject_kind", "subject_key"),
+        Index("ix_audit_entry_request", "project", "request_id"),
+    )
+
+    project: str = _key()
+    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    environment: str = _text("")
+    revision: int = Field()
+    """The environment's revision after the change; 0 for what belongs to no environment."""
+
+    actor: str = _text()
+    action: str = _text()
+    subject_kind: str = _text()
+    subject_key: str = _text()
+    before: str | None = _text()
+    after: str | None = _text()
+    reason: str = _text("")
+    cause: str = _text("")
+    request_id: str = _text("")
+    at: datetime = _instant()
+    previous_hash: str = _text()
+    hash: str = _text()
+
+
+class Outbox(Base, table=True):
+    """Events that were committed and are to be announced, in one order per project."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (ForeignKeyConstraint(["project"], ["project.key"]), Index("ix_outbox_id", "id", unique=True))
+
+    project: str = _key()
+    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    id: str = _text()
+    environment: str = _text("")
+    type: str = _text()
+    payload: str = _text()
+    at: datetime = _instant()
+
+
+class Request(Base, table=True):
+    """A commit that its sender may send again; the second time gets the first answer."""
+
+    __tablename__ = "request"
+    __table_args__ = (ForeignKeyConstraint(["project"], ["project.key"]),)
+
+    project: str = _key()
+    id: str = _key()
+    digest: str = _text()
+    """SHA-256 of what was asked, so that the same name for something else is noticed."""
+
+    environment: str = _text()
+    revision: int = Field()
+    unchanged: bool = Field()
+    at: datetime = _instant()
+
+
+def _table(name: str) -> Table:
+    return Base.metadata.tables[name]
+
+
+projects: Final = _table("project")
+environments: Final = _table("environment")
+flags: Final = _table("flag")
+flag_configs: Final = _table("flag_config")
+segments: Final = _table("segment")
+references: Final = _table("reference")
+revisions: Final = _table("revision")
+audit_entries: Final = _table("audit_entry")
+outbox: Final = _table("outbox")
+requests: Final = _table("request")
