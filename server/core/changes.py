@@ -1,0 +1,268 @@
+"""Apply typed changes to a flag set; the only way anything moves.
+
+Deciding is pure: what comes out are the flag set afterwards and the events that say what differs. Whether the result
+is sound as a whole is `core/definitions/flagsets.py`'s question, asked once by the commit.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias, assert_never
+
+from server.core import references
+from server.core.environments import Bucketing, Environment, Project
+from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem
+from server.core.events import (
+    EnvironmentCreated,
+    EnvironmentUpdated,
+    Event,
+    FlagCreated,
+    FlagRemoved,
+    FlagUpdated,
+    ProjectCreated,
+    SegmentCreated,
+    SegmentRemoved,
+    SegmentUpdated,
+)
+from server.core.flags import FlagDefinition
+from server.core.flagsets import FlagSet
+from server.core.json import Scalar
+from server.core.limits import METADATA_ENTRIES_MAX, NAME_CHARS_MAX
+from server.core.salts import keep_salts
+from server.core.segments import Segment
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A project's or environment's key: it stands in addresses and in `<project>/<environment>`."""
+
+DEPENDENTS_SHOWN_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CreateProject:
+    """Begin a project without environments."""
+
+    key: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateEnvironment:
+    """Begin an environment without flags."""
+
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateEnvironment:
+    """Set what is given; None leaves as it is."""
+
+    name: str | None = None
+    bucketing: Bucketing | None = None
+    critical: bool | None = None
+    metadata: Mapping[str, Scalar] | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutFlag:
+    """Create a flag or replace it whole, in this environment.
+
+    The salts of rules that exist stay: they decide who is in. `rerandomise` allows the definition to bring others.
+    """
+
+    definition: FlagDefinition
+    rerandomise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFlag:
+    """Take a flag out of this environment; refused while another flag requires it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutSegment:
+    """Create a segment or replace it whole."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSegment:
+    """Take a segment away; refused while a flag or segment refers to it."""
+
+    key: str
+
+
+Change: TypeAlias = (
+    CreateProject | CreateEnvironment | UpdateEnvironment | PutFlag | RemoveFlag | PutSegment | RemoveSegment
+)
+
+
+def apply(flag_set: FlagSet, change: Change) -> tuple[FlagSet, tuple[Event, ...]]:
+    """Make one change; a change to what is there already gives no event.
+
+    Errors: NotFound when there is nothing to remove; InvalidRequest when others depend on what would go, or a name is
+    not allowed; InvalidDefinition when salts would change.
+    """
+    return apply_all(flag_set, (change,))
+
+
+def apply_all(flag_set: FlagSet, changes: Sequence[Change]) -> tuple[FlagSet, tuple[Event, ...]]:
+    """Make several changes as one: one event for each thing that differs in the end. Errors: as `apply`."""
+    draft = _Draft(flag_set.environment, dict(flag_set.flags), dict(flag_set.segments))
+    for change in changes:
+        _edit(draft, change)
+    if draft.problems:
+        raise InvalidDefinition(draft.problems)
+    changed = FlagSet(draft.environment, draft.flags, draft.segments)
+    events = tuple(_events(flag_set, changed, draft))
+    _refuse_orphans(changed, events)
+    return changed, events
+
+
+@dataclass(slots=True)
+class _Draft:
+    environment: Environment
+    flags: dict[str, FlagDefinition]
+    segments: dict[str, Segment]
+    projects: list[Project] = field(default_factory=list)
+    is_new: bool = False
+    touched: dict[references.Target, None] = field(default_factory=dict)
+    """In the order of the changes; events keep it."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+
+def _edit(draft: _Draft, change: Change) -> None:
+    match change:
+        case CreateProject(key, name):
+            _check_name("project", key)
+            draft.projects.append(Project(key, name))
+        case CreateEnvironment(environment):
+            _check_environment(environment)
+            draft.environment, draft.is_new = environment, True
+        case UpdateEnvironment():
+            draft.environment = _updated(draft.environment, change)
+            _check_environment(draft.environment)
+        case PutFlag(definition, rerandomise):
+            stored = draft.flags.get(definition.key)
+            if stored is not None and not rerandomise:
+                definition, problems = keep_salts(stored, definition)
+                draft.problems.extend(problems)
+            draft.flags[definition.key] = definition
+            draft.touched["flag", definition.key] = None
+        case RemoveFlag(key):
+            if draft.flags.pop(key, None) is None:
+                raise NotFound(f"flag {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")
+            draft.touched["flag", key] = None
+        case PutSegment(segment):
+            draft.segments[segment.key] = segment
+            draft.touched["segment", segment.key] = None
+        case RemoveSegment(key):
+            if draft.segments.pop(key, None) is None:
+                raise NotFound(f"segment {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")
+            draft.touched["segment", key] = None
+        case _:
+            assert_never(change)
+
+
+def _updated(environment: Environment, change: UpdateEnvironment) -> Environment:
+    given: dict[str, Any] = {
+        "name": change.name,
+        "bucketing": change.bucketing,
+        "critical": change.critical,
+        "metadata": change.metadata,
+        "source": change.source,
+    }
+    return replace(environment, **{name: value for name, value in given.items() if value is not None})
+
+
+def _check_environment(environment: Environment) -> None:
+    _check_name("project", environment.project)
+    _check_name("environment", environment.key)
+    metadata = environment.metadata
+    if len(metadata) > METADATA_ENTRIES_MAX:
+        raise InvalidRequest(
+            f"environment {environment.flag_set!r} has {len(metadata)} metadata entries, "
+            f"at most {METADATA_ENTRIES_MAX} are allowed"
+        )
+    for key, value in metadata.items():
+        if not _is_scalar(value):
+            raise InvalidRequest(
+                f"metadata {key!r} of environment {environment.flag_set!r} is not a string, number or boolean"
+            )
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _check_name(what: str, key: str) -> None:
+    if len(key) > NAME_CHARS_MAX or not NAME.fullmatch(key):
+        raise InvalidRequest(
+            f"{what} key {key!r} is not allowed; expected 1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+
+
+def _events(before: FlagSet, after: FlagSet, draft: _Draft) -> Iterator[Event]:
+    for project in draft.projects:
+        yield ProjectCreated(project.key, project)
+    if draft.is_new:
+        yield EnvironmentCreated(after.environment.key, after.environment)
+    elif not _same(before.environment, after.environment):
+        yield EnvironmentUpdated(after.environment.key, before.environment, after.environment)
+    for kind, key in draft.touched:
+        event = (
+            _flag_event(key, before.flags.get(key), after.flags.get(key))
+            if kind == "flag"
+            else _segment_event(key, before.segments.get(key), after.segments.get(key))
+        )
+        if event is not None:
+            yield event
+
+
+def _flag_event(key: str, before: FlagDefinition | None, after: FlagDefinition | None) -> Event | None:
+    if before is None:
+        return None if after is None else FlagCreated(key, after)
+    if after is None:
+        return FlagRemoved(key, before)
+    return None if _same(before, after) else FlagUpdated(key, before, after)
+
+
+def _segment_event(key: str, before: Segment | None, after: Segment | None) -> Event | None:
+    if before is None:
+        return None if after is None else SegmentCreated(key, after)
+    if after is None:
+        return SegmentRemoved(key, before)
+    return None if _same(before, after) else SegmentUpdated(key, before, after)
+
+
+def _same(before: object, after: object) -> bool:
+    # repr tells 1 from true and from 1.0, and one order of entries from another, which `==` does not.
+    return before == after and repr(before) == repr(after)
+
+
+def _refuse_orphans(flag_set: FlagSet, events: Sequence[Event]) -> None:
+    gone = {(event.kind, event.key) for event in events if isinstance(event, FlagRemoved | SegmentRemoved)}
+    if not gone:
+        return
+    dependents: dict[tuple[str, str], list[str]] = {}
+    for key, definition in flag_set.flags.items():
+        for target in references.of_flag(definition) & gone:
+            dependents.setdefault(target, []).append(f"flag {key!r}")
+    for key, segment in flag_set.segments.items():
+        for target in references.of_segment(segment) & gone:
+            dependents.setdefault(target, []).append(f"segment {key!r}")
+    if dependents:
+        raise InvalidRequest("\n".join(_orphaned(target, names) for target, names in sorted(dependents.items())))
+
+
+def _orphaned(target: tuple[str, str], names: Sequence[str]) -> str:
+    kind, key = target
+    shown = ", ".join(sorted(names)[:DEPENDENTS_SHOWN_MAX])
+    more = f" and {len(names) - DEPENDENTS_SHOWN_MAX} more" if len(names) > DEPENDENTS_SHOWN_MAX else ""
+    return f"{kind} {key!r} cannot be removed: {shown}{more} would miss it; change them first or in the same commit"

@@ -1,0 +1,62 @@
+"""Keep the salts of a flag's existing rules, so that no unit changes its variant unasked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from server.core.errors import Problem
+from server.core.flags import FlagDefinition, Rule, Serve, Split
+
+
+def keep_salts(stored: FlagDefinition, given: FlagDefinition) -> tuple[FlagDefinition, Sequence[Problem]]:
+    """The given definition with the stored salts, and a problem for each salt that it tries to change.
+
+    Rules are the same when their ids are. A given salt that is only the default for its place means "keep it".
+    """
+    problems: list[Problem] = []
+    by_id = {rule.id: rule for rule in stored.config.rules}
+    key = given.key
+    path = f"/flags/{key.replace('~', '~0').replace('/', '~1')}"
+    rules = tuple(
+        _rule(by_id[rule.id], rule, _Place(f"{path}/rules/{index}", f"{key}/{rule.id}", problems))
+        if rule.id in by_id
+        else rule
+        for index, rule in enumerate(given.config.rules)
+    )
+    default = _serve(stored.config.default, given.config.default, _Place(f"{path}/default", f"{key}/default", problems))
+    if rules == given.config.rules and default == given.config.default:
+        return given, problems
+    return replace(given, config=replace(given.config, rules=rules, default=default)), problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    path: str
+    name: str
+    problems: list[Problem]
+
+    def salt(self, stored: str, given: str, part: str) -> str:
+        if given not in (stored, f"{self.name}/{part}"):
+            self.problems.append(
+                Problem(
+                    f"{self.path}/salt",
+                    f"salt would change from {stored!r} to {given!r}, and units would get other variants than they "
+                    "have; leave the salt out to keep it, or ask to rerandomise",
+                )
+            )
+        return stored
+
+
+def _rule(stored: Rule, given: Rule, place: _Place) -> Rule:
+    share = given.share
+    if share is not None and stored.share is not None:
+        at_share = replace(place, path=f"{place.path}/share")
+        share = replace(share, salt=at_share.salt(stored.share.salt, share.salt, "share"))
+    serve = _serve(stored.serve, given.serve, replace(place, path=f"{place.path}/serve"))
+    assert serve is not None  # A rule always serves something; only a default may be None.
+    return replace(given, share=share, serve=serve)
+
+
+def _serve(stored: Serve | None, given: Serve | None, place: _Place) -> Serve | None:
+    if not isinstance(stored, Split) or not isinstance(given, Split):
+        return given
+    return replace(given, salt=place.salt(stored.salt, given.salt, "split"))
