@@ -34,6 +34,9 @@ RULE_NODES_MAX: Final = 1_000
 LOWERED_NODES_MAX: Final = 20_000
 """Nodes of one flag after segments and prerequisites are written out."""
 
+LOWERED_DEPTH_MAX: Final = 96
+"""Nested operators of one flag after segments and prerequisites are written out."""
+
 VALUE_BYTES_MAX: Final = 64 * 1024
 """A variant's value as compact JSON."""
 

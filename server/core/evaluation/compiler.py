@@ -1,0 +1,152 @@
+"""Compile a lowered flag: every answer that it can give is made now, and its rule becomes a function over them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from server.core.environments import Bucketing
+from server.core.evaluation.code import binder
+from server.core.evaluation.compare import text_of
+from server.core.evaluation.lowering import LoweredFlag
+from server.core.evaluation.operators import Failure
+from server.core.evaluation.shapes import Reader
+from server.core.evaluation.snapshot import CompiledFlag, Evaluator
+from server.core.flags import ValueType
+from server.core.json import Json, Scalar
+from server.core.resolution import ErrorCode, Reason, Resolution
+
+RuleFunction: TypeAlias = Callable[[Mapping[str, Any], int], Json]
+
+
+def compile_rule(rule: Json, *, flag_key: str, bucketing: Bucketing) -> RuleFunction:
+    """A function that gives a rule's value for (context, now). It raises Failure where evaluation has none."""
+    reader = Reader(flag_key=flag_key, bucketing=bucketing)
+    shape = reader.value(rule)
+    function: RuleFunction = binder(shape, len(reader.constants), False)(*reader.constants, None, None)
+    return function
+
+
+def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar]) -> CompiledFlag:
+    """Compile one flag; its metadata lies over the flag set's."""
+    answers = _Answers(lowered, {**set_metadata, **lowered.metadata} if set_metadata else lowered.metadata)
+    if not lowered.enabled:
+        return _constant(lowered, answers.absent(Reason.DISABLED))
+    default = lowered.default_variant
+    if default is not None and default not in lowered.variants:
+        return quarantine(lowered.key, f"default variant {default!r} does not exist", type_=lowered.type)
+    if lowered.targeting is None or lowered.targeting == {}:
+        reason = Reason.DISABLED if lowered.off else Reason.STATIC
+        fixed = answers.absent(Reason.DEFAULT) if default is None else answers.variant(default, reason)
+        return _constant(lowered, fixed)
+    reader = Reader(flag_key=lowered.key, bucketing=lowered.bucketing)
+    shape = reader.result(lowered.targeting, answers.chosen)
+    bind = binder(shape, len(reader.constants), True)
+    return CompiledFlag(
+        key=lowered.key,
+        type=lowered.type,
+        evaluate=bind(*reader.constants, answers.chosen, answers.failed),
+        reads=None if reader.reads_all else frozenset(reader.attributes),
+        has_default=default is not None,
+        references=lowered.references,
+    )
+
+
+def quarantine(key: str, why: str, *, type_: ValueType | None = None) -> CompiledFlag:
+    """A flag that answers ERROR to everything, because its definition cannot be used."""
+    answer = Resolution(
+        flag_key=key,
+        type=type_,
+        value=None,
+        variant=None,
+        reason=Reason.ERROR,
+        error_code=ErrorCode.PARSE_ERROR,
+        error_message=f"flag {key!r} is quarantined: {why}",
+    )
+    return CompiledFlag(
+        key=key,
+        type=type_,
+        evaluate=_always(answer),
+        reads=frozenset(),
+        static=answer,
+        quarantine=why,
+    )
+
+
+class _Answers:
+    """The resolutions of one flag, each made once."""
+
+    def __init__(self, lowered: LoweredFlag, metadata: Mapping[str, Scalar]) -> None:
+        self.flag, self.metadata = lowered, metadata
+        self.made: dict[tuple[str | None, Reason], Resolution] = {}
+
+    def variant(self, variant: str, reason: Reason) -> Resolution:
+        """A variant's value for a reason."""
+        return self._made(variant, reason)
+
+    def absent(self, reason: Reason) -> Resolution:
+        """No value: the caller uses its own default."""
+        return self._made(None, reason)
+
+    def chosen(self, value: Json) -> Resolution:
+        """The answer for the value of a rule. Source: flagd's evaluator, core/pkg/evaluator/json.go."""
+        default = self.flag.default_variant
+        if value is None or value != value:
+            return self._made(default, Reason.DEFAULT)
+        name = value if isinstance(value, str) else text_of(value)
+        if name in self.flag.variants and not isinstance(value, list | dict):
+            return self._made(name, Reason.TARGETING_MATCH)
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        known = ", ".join(list(self.flag.variants)[:20])
+        return self._error(ErrorCode.GENERAL, f"targeting chose {shown!r}, which is not one of its variants: {known}")
+
+    def failed(self, error: Exception) -> Resolution:
+        """The answer when a rule could not be evaluated."""
+        if isinstance(error, Failure):
+            return self._error(error.code, str(error).removeprefix(f"flag {self.flag.key!r}: "))
+        # The exception's own words may hold parts of the caller's context, so only its kind is told.
+        return self._error(ErrorCode.GENERAL, f"its rule could not be evaluated ({type(error).__name__})")
+
+    def _made(self, variant: str | None, reason: Reason) -> Resolution:
+        found = self.made.get((variant, reason))
+        if found is None:
+            value = None if variant is None else self.flag.variants[variant]
+            found = Resolution(
+                flag_key=self.flag.key,
+                type=self.flag.type,
+                value=value,
+                variant=variant,
+                reason=reason,
+                metadata=self.metadata,
+            )
+            self.made[variant, reason] = found
+        return found
+
+    def _error(self, code: ErrorCode, message: str) -> Resolution:
+        return Resolution(
+            flag_key=self.flag.key,
+            type=self.flag.type,
+            value=None,
+            variant=None,
+            reason=Reason.ERROR,
+            metadata=self.metadata,
+            error_code=code,
+            error_message=f"flag {self.flag.key!r}: {message}",
+        )
+
+
+def _constant(lowered: LoweredFlag, answer: Resolution) -> CompiledFlag:
+    return CompiledFlag(
+        key=lowered.key,
+        type=lowered.type,
+        evaluate=_always(answer),
+        reads=frozenset(),
+        static=answer,
+        has_default=lowered.default_variant is not None,
+        references=lowered.references,
+    )
+
+
+def _always(answer: Resolution) -> Evaluator:
+    def evaluate(_context: Mapping[str, Any], _now: int) -> Resolution:
+        return answer
+
+    return evaluate

@@ -1,0 +1,325 @@
+"""Read a rule into its shape: the structure with every constant taken out.
+
+Rules of one shape share one code object (see code.py); what differs between them is bound to it as arguments. A shape
+is a nested tuple whose first element names the node; an int in it is the place of a constant in `Reader.constants`.
+
+    null true false             num str list object     a constant
+    items nodes                 a list with logic in it
+    attribute i                 a context attribute, by name
+    path scope i [default]      a deeper place in the data; scope 0 is the context, n the item of the nth loop around
+    data scope i                all of the data; i is the flag's key
+    computed data name default  `var` whose name is computed
+    now                         `$flagd.timestamp`
+    not x | truth x | and xs | or xs | if xs
+    compare op a b | between op a b c
+    member x i kinds            `in` over constant scalars
+    version x op i              `sem_ver` with a constant operator and target
+    join xs                     `cat`
+    call name xs                any other operator
+    over name data xs           an operator that looks at the data itself
+    absent (in_turn i x)s       `missing` over constant names
+    flagd i                     all of `$flagd`
+    fraction unit arms is       `fractional` with constant weights; is are the places of the hash limits
+    weighted unit arms          `fractional` with computed weights
+    loop name size xs body      `map`, `filter`, `reduce`, `all`, `some`, `none`
+    fail i                      raises
+    answer i | lookup x | choose xs     in result position: a Resolution, one found by value, a chain of conditions
+    draw unit i is is           in result position: `fractional` with constant weights; draw_many by bisection
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from server.core.environments import Bucketing
+from server.core.evaluation import operators
+from server.core.evaluation.bucketing import hash_limits
+from server.core.evaluation.compare import as_double, text_of
+from server.core.evaluation.operators import Failure
+from server.core.flags import TARGETING_KEY
+from server.core.json import Json
+from server.core.limits import WEIGHT_SUM_MAX
+from server.core.resolution import ErrorCode, Resolution
+
+Shape: TypeAlias = tuple[Any, ...]
+Answer: TypeAlias = Callable[[Json], Resolution]
+
+NULL: Final[Shape] = ("null",)
+COMPARISONS: Final = frozenset({"==", "!=", "===", "!==", "<", "<=", ">", ">="})
+CALLS: Final[Mapping[str, str]] = {
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "/": "divide",
+    "%": "modulo",
+    "min": "least",
+    "max": "greatest",
+    "in": "contains",
+    "merge": "merge",
+    "substr": "substring",
+    "starts_with": "starts_with",
+    "ends_with": "ends_with",
+    "sem_ver": "semantic_version",
+}
+LOOPS: Final = frozenset({"map", "filter", "reduce", "all", "some", "none"})
+FLAGD: Final = "$flagd"
+CHAIN_ARMS_MAX: Final = 8
+"""Up to here comparing arm by arm beats a bisection."""
+
+_BETWEEN_OPERANDS: Final = 3
+
+
+class Reader:
+    """Reads one flag's rule; collects its constants and the context attributes that it looks at."""
+
+    def __init__(self, *, flag_key: str, bucketing: Bucketing) -> None:
+        self.flag_key = flag_key
+        self.typed = bucketing is Bucketing.V3
+        self.constants: list[Any] = []
+        self.attributes: set[str] = set()
+        self.reads_all = False
+        self.reads_clock = False
+
+    def bind(self, constant: Any) -> int:
+        """Take a constant out; gives its place."""
+        self.constants.append(constant)
+        return len(self.constants) - 1
+
+    def result(self, rule: Json, answer: Answer) -> Shape:
+        """Read a rule in result position, where a literal is a variant's key; `answer` finds the Resolution for it."""
+        match rule:
+            case None | bool() | str() | int() | float():
+                return ("answer", self.bind(answer(rule)))
+            case {"if": list(branches)} if len(rule) == 1 and branches:
+                return self._choose(branches, answer)
+            case {"fractional": list(arguments)} if len(rule) == 1 and arguments:
+                return self._draw(arguments, answer)
+        return ("lookup", self.value(rule))
+
+    def _choose(self, branches: Sequence[Json], answer: Answer) -> Shape:
+        chain: list[Shape] = []
+        for index in range(0, len(branches) - 1, 2):
+            chain += [self.value(branches[index]), self.result(branches[index + 1], answer)]
+        chain.append(self.result(branches[-1] if len(branches) % 2 else None, answer))
+        return ("choose", *chain)
+
+    def _draw(self, arguments: list[Json], answer: Answer) -> Shape:
+        unit, arms = self._unit(arguments, 0)
+        weights = _constant_weights(arms)
+        if weights is None or not all(_is_arm(arm) and not isinstance(arm[0], list | dict) for arm in arms):
+            return ("lookup", self._fractional(arguments, 0))
+        otherwise = self.bind(answer(None))
+        if not weights:
+            return ("answer", otherwise)
+        answers = [answer(arm[0]) for arm in arms]
+        if len(arms) <= CHAIN_ARMS_MAX:
+            return ("draw", unit, otherwise, tuple(map(self.bind, answers)), self._limits(weights))
+        return ("draw_many", unit, otherwise, self.bind(tuple(answers)), self.bind(hash_limits(weights)))
+
+    def _limits(self, weights: tuple[int, ...]) -> tuple[int, ...]:
+        """Places of the hash limits of all arms but the last, which takes what is left."""
+        return tuple(map(self.bind, hash_limits(weights)[:-1]))
+
+    def value(self, rule: Json, scope: int = 0) -> Shape:
+        """Read a rule whose value is wanted; scope counts the loops around it."""
+        match rule:
+            case None:
+                return NULL
+            case bool():
+                return ("true",) if rule else ("false",)
+            case str():
+                return ("str", self.bind(rule))
+            case int() | float():
+                return ("num", self.bind(as_double(rule)))
+            case list():
+                return self._list(rule, scope)
+            case dict() if len(rule) == 1:
+                ((name, argument),) = rule.items()
+                return self._operator(name, argument, scope)
+        return ("object", self.bind(rule))
+
+    def _list(self, rule: list[Json], scope: int) -> Shape:
+        if not any(isinstance(item, list | dict) for item in rule):
+            return ("list", self.bind(rule))
+        return ("items", *(self.value(item, scope) for item in rule))
+
+    def _operator(self, name: str, argument: Json, scope: int) -> Shape:
+        if name == "$ref":
+            return self._fail(f"$ref names {_shown(argument)}, which is not a segment of this flag set")
+        if name == "fractional":
+            return self._fractional(argument if isinstance(argument, list) else [argument], scope)
+        operands = argument if isinstance(argument, list) else [argument]
+        if name in LOOPS:
+            return self._loop(name, operands, scope)
+        if name == "var":
+            return self._variable(operands, scope)
+        if name == "missing":
+            return self._missing(operands, scope)
+        read = [self.value(operand, scope) for operand in operands]
+        if name == "in" and len(read) > 1 and isinstance(operands[1], list) and read[1][0] == "list":
+            member = self._member(read[0], operands[1])
+            if member is not None:
+                return member
+        if name == "sem_ver" and len(operands) == 3:
+            version = self._version(read[0], operands[1], operands[2])
+            if version is not None:
+                return version
+        return self._plain(name, read, scope)
+
+    def _plain(self, name: str, read: list[Shape], scope: int) -> Shape:
+        if name in COMPARISONS:
+            return _comparison(name, read)
+        if name in CALLS:
+            return ("call", CALLS[name], *read)
+        match name:
+            case "and" | "or":
+                return (name, *read) if read else NULL
+            case "if":
+                return _conditional(read)
+            case "!":
+                return ("not", read[0] if read else NULL)
+            case "!!":
+                return ("truth", read[0] if read else NULL)
+            case "cat":
+                return ("join", *read)
+            case "missing_some":
+                return ("over", "missing_some", self._data(scope), *read)
+        return self._fail(f"{_shown(name)} is not an operator")
+
+    def _fail(self, message: str) -> Shape:
+        return ("fail", self.bind(Failure(ErrorCode.PARSE_ERROR, f"flag {self.flag_key!r}: {message}")))
+
+    def _variable(self, operands: list[Json], scope: int) -> Shape:
+        name = operands[0] if operands else None
+        default = self.value(operands[1], scope) if len(operands) > 1 else NULL
+        if isinstance(name, list | dict):
+            return ("computed", self._data(scope), self.value(name, scope), default)
+        if name is None or name == "":
+            return self._data(scope)
+        path = tuple(text_of(name).split("."))
+        if scope == 0:
+            if path[0] == FLAGD:
+                return self._flagd(path, default)
+            self.attributes.add(path[0])
+            if len(path) == 1 and default == NULL:
+                return ("attribute", self.bind(path[0]))
+        return ("path", scope, self.bind(path), default)
+
+    def _data(self, scope: int) -> Shape:
+        self.reads_all = self.reads_all or scope == 0
+        self.reads_clock = self.reads_clock or scope == 0
+        return ("data", scope, self.bind(self.flag_key))
+
+    def _flagd(self, path: tuple[str, ...], default: Shape) -> Shape:
+        """`$flagd` is ours alone: what a caller sends under that name is never seen."""
+        match path[1:]:
+            case ("flagKey",):
+                return ("str", self.bind(self.flag_key))
+            case ("timestamp",):
+                self.reads_clock = True
+                return ("now",)
+            case ():
+                self.reads_clock = True
+                return ("flagd", self.bind(self.flag_key))
+        return default
+
+    def _missing(self, operands: list[Json], scope: int) -> Shape:
+        names = operands[0] if operands and isinstance(operands[0], list) else operands
+        if not all(isinstance(name, str | int | float) for name in names):
+            return ("over", "missing", self._data(scope), *(self.value(operand, scope) for operand in operands))
+        absent = [("in_turn", self.bind(name), self._variable([name], scope)) for name in names]
+        return ("absent", *absent)
+
+    def _member(self, needle: Shape, items: list[Json]) -> Shape | None:
+        if any(isinstance(item, float) and item != item for item in items):
+            return None
+        texts = frozenset(item for item in items if isinstance(item, str))
+        numbers = frozenset(as_double(i) for i in items if isinstance(i, int | float) and not isinstance(i, bool))
+        singles = tuple(one for one in (None, True, False) if any(item is one for item in items))
+        kinds = (bool(texts), bool(numbers), singles)
+        return ("member", needle, self.bind(texts), self.bind(numbers), kinds)
+
+    def _version(self, value: Shape, order: Json, target: Json) -> Shape | None:
+        compare = operators.version_order(order)
+        parsed = None if isinstance(target, list | dict) else operators.parse_version(target)
+        if isinstance(order, list | dict) or isinstance(target, list | dict):
+            return None
+        if compare is None or parsed is None:
+            return NULL
+        return ("version", value, self.bind(compare), self.bind(parsed))
+
+    def _fractional(self, arguments: list[Json], scope: int) -> Shape:
+        unit, arms = self._unit(arguments, scope)
+        if not all(_is_arm(arm) for arm in arms):
+            return NULL
+        variants = tuple(self.value(arm[0], scope) for arm in arms)
+        weights = _constant_weights(arms)
+        if weights is None:
+            shares = (self.value(arm[1] if len(arm) > 1 else 1, scope) for arm in arms)
+            return ("weighted", unit, *zip(variants, shares, strict=True))
+        if not weights:
+            return NULL
+        return ("fraction", unit, variants, self._limits(weights))
+
+    def _unit(self, arguments: list[Json], scope: int) -> tuple[Shape, list[Json]]:
+        """The first argument when it is not an arm, and the arms."""
+        if not arguments or isinstance(arguments[0], list):
+            return self._shorthand(scope), arguments
+        first, arms = arguments[0], arguments[1:]
+        if first is None and not self.typed:
+            return self._shorthand(scope), arms
+        read = self.value(first, scope)
+        if read[0] in ("str", "join"):
+            return ("text", read, self.typed), arms
+        if not self.typed:
+            self._shorthand(scope)  # A null unit falls back to it, so its attribute is read too.
+        return ("unit", scope, read, self.bind(self.flag_key), self.typed), arms
+
+    def _shorthand(self, scope: int) -> Shape:
+        if scope == 0:
+            self.attributes.add(TARGETING_KEY)
+        return ("shorthand", scope, self.bind(self.flag_key), self.typed)
+
+    def _loop(self, name: str, operands: list[Json], scope: int) -> Shape:
+        items = self.value(operands[0] if operands else None, scope)
+        body = self.value(operands[1] if len(operands) > 1 else None, scope + 1)
+        initial = (self.value(operands[2], scope),) if name == "reduce" and len(operands) > 2 else ()
+        return ("loop", name, scope + 1, node_count(body), items, body, *initial)
+
+
+def node_count(shape: Shape) -> int:
+    """Nodes of a shape, its own included: what one turn of a loop costs; inner loops count their body once more."""
+    return 1 + sum(node_count(part) for part in shape if isinstance(part, tuple))
+
+
+def _comparison(name: str, read: list[Shape]) -> Shape:
+    if name in ("<", "<=", ">", ">=") and len(read) >= _BETWEEN_OPERANDS:
+        return ("between", name, *read[:_BETWEEN_OPERANDS])
+    first = read[0] if read else NULL
+    return ("compare", name, first, read[1] if len(read) > 1 else NULL)
+
+
+def _conditional(read: list[Shape]) -> Shape:
+    if len(read) <= 1:
+        return read[0] if read else NULL
+    return ("if", *read) if len(read) % 2 else ("if", *read, NULL)
+
+
+def _is_arm(arm: Json) -> bool:
+    return isinstance(arm, list) and 1 <= len(arm) <= 2
+
+
+def _constant_weights(arms: list[Json]) -> tuple[int, ...] | None:
+    """The weights when none is computed: () when `fractional` is null for them, None when one is computed."""
+    given = [arm[1] if len(arm) > 1 else 1 for arm in arms if _is_arm(arm)]
+    if any(isinstance(weight, list | dict) for weight in given):
+        return None
+    weights = [operators.weight_of(weight) for weight in given]
+    whole = tuple(weight for weight in weights if weight is not None)
+    if len(whole) < len(arms) or not 0 < sum(whole) <= WEIGHT_SUM_MAX:
+        return ()
+    return whole
+
+
+def _shown(value: Json) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
