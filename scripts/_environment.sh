@@ -75,5 +75,5 @@ apt_get() {
 
 # The files of scripts/ that are Python but have no suffix, by which ruff and mypy would find them.
 python_scripts() {
-    (cd "$ROOT" && grep -lE '^#!.*python' scripts/* 2>/dev/null | grep -v '\.')
+    (cd "$ROOT" && grep -lE '^#!.*python' scripts/* 2>/dev/null | grep -v '\.') || true
 }
