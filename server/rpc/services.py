@@ -1,0 +1,38 @@
+"""Gather every service into the one table that doors carry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from server.live.holder import Holder
+from server.rpc.drain import Drain
+from server.rpc.evaluation import evaluation_table
+from server.rpc.flagd_evaluation import flagd_evaluation_table
+from server.rpc.health import SERVICE as HEALTH_SERVICE
+from server.rpc.health import Health
+from server.rpc.reflection import reflection_table
+from server.rpc.table import Table, merge, services
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that a door needs, and what the application tells it through."""
+
+    table: Table
+    health: Health
+    """Call `refresh` after flags were loaded."""
+
+    drain: Drain
+
+
+def make_services(holder: Holder, *, clock: Callable[[], float], reflection: bool = True) -> Services:
+    """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC."""
+    drain: Final = Drain()
+    evaluation = merge(
+        evaluation_table(holder, clock=clock, drain=drain), flagd_evaluation_table(holder, clock=clock, drain=drain)
+    )
+    health = Health((*services(evaluation), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
+    table = merge(evaluation, health.table())
+    if reflection:
+        table = merge(table, reflection_table(services(table)))
+    return Services(table, health, drain)
