@@ -1,0 +1,372 @@
+"""Carry the table over grpc.aio, the official library and the reference for how gRPC behaves."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, Final, TypeAlias
+
+import grpc
+import grpc.aio
+
+from server.rpc.call import Abort, MetadataEntry, abort_for
+from server.rpc.drain import Drain
+from server.rpc.status import Status
+from server.rpc.table import Bidi, Handler, Kind, ServerStream, Table, UnaryAsync, UnarySync
+
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A request, after decompression; gRPC's customary bound."""
+
+REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""A reply: room for the largest batch, whose client has to raise its own bound of 4 MiB."""
+
+PENDING_REQUESTS_MAX: Final = 20_000
+CONCURRENT_STREAMS_MAX: Final = 1_000
+AHEAD_MESSAGES_MAX: Final = 16
+AHEAD_BYTES_MAX: Final = 256 * 1024
+DRAIN_DELAY_S: Final = 2.0
+DRAIN_GRACE_S: Final = 10.0
+
+_EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # The stubs have forgotten it.
+_DETAILS_HEADER: Final = "grpc-status-details-bin"
+_GRPC_STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+Serve: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
+
+
+def server_options(*, reuse_port: bool = False) -> tuple[tuple[str, int], ...]:
+    """Settings of the C core that differ from its defaults, each with its reason."""
+    return (
+        # By default the core refuses a part of the calls above 1,000 that wait to be accepted, with CANCELLED, which
+        # nobody retries: a quarter of 5,000 clients that reconnected at once lost their stream for good.
+        ("grpc.server.max_pending_requests", PENDING_REQUESTS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_REQUESTS_MAX),
+        # The defence against a flood of opened and reset streams; unlimited by default. Clients queue above it, and
+        # a proxy that carries many clients opens a further connection.
+        ("grpc.max_concurrent_streams", CONCURRENT_STREAMS_MAX),
+        # A connection that never finishes its handshake is closed after this instead of two minutes.
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        # A second server on the same port must fail, not take half of the connections in silence.
+        ("grpc.so_reuseport", int(reuse_port)),
+        # Clients ping every 10 to 30 seconds, also without a call; the core's minimum of 5 minutes would send them
+        # away with too_many_pings. Below half a second it is a flood, and they are.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 500),
+        # Finds clients that are gone without a word, whose streams would stay open for hours.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", REPLY_BYTES_MAX),
+    )
+
+
+class AddressUnavailable(OSError):
+    """An address that cannot be listened on."""
+
+
+class GrpcServer:
+    """A grpc.aio server over a table, on any number of addresses."""
+
+    def __init__(self, table: Table, drain: Drain) -> None:
+        self._handlers = _Handlers(table, drain)
+        self._drain = drain
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, addresses: Sequence[str], *, reuse_port: bool = False) -> tuple[int, ...]:
+        """Listen on `host:port` addresses and serve; the port of each, which port 0 leaves to the system.
+
+        Errors: AddressUnavailable when one of them cannot be had; then nothing is served.
+        """
+        server = grpc.aio.server(handlers=[self._handlers], options=server_options(reuse_port=reuse_port))
+        ports: dict[str, int] = {}
+        for address in addresses:
+            if address in ports and not address.endswith(":0"):
+                continue
+            try:
+                ports[address] = server.add_insecure_port(address)
+            except RuntimeError as error:
+                await server.stop(None)
+                raise AddressUnavailable(
+                    f"cannot listen on {address} ({error}); is another server running there? Choose another port"
+                ) from None
+        await server.start()
+        self._server = server
+        return tuple(ports[address] for address in addresses)
+
+    async def drain(self, *, delay_s: float = DRAIN_DELAY_S, grace_s: float = DRAIN_GRACE_S) -> None:
+        """Leave without a failed call: say so, wait until clients went elsewhere, end streams, finish calls, stop.
+
+        Takes at most delay_s + grace_s. Source: without the delay, a call that arrives as the server stops is
+        cancelled; without ending streams ourselves they use up the whole grace and are cut off.
+        """
+        self._drain.leave()
+        await asyncio.sleep(delay_s)
+        self._drain.end_streams()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
+        await self._handlers.wait_streams_ended(grace_s)
+        await self.stop(grace_s=max(0.0, until - loop.time()))
+
+    async def stop(self, *, grace_s: float | None = None) -> None:
+        """Stop, giving calls in flight some time; None cuts them off."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+    async def wait(self) -> None:
+        """Return when the server has stopped."""
+        if self._server is not None:
+            await self._server.wait_for_termination()
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """The table as the library asks for it. No serializers: messages stay bytes."""
+
+    def __init__(self, table: Table, drain: Drain) -> None:
+        self._open_streams = 0
+        self._readers: set[_Requests] = set()
+        self._all_ended = asyncio.Event()
+        self._drain = drain
+        drain.when_ending(self._end_readers)
+        # Made once: nothing but this look-up stands between a call and its handler.
+        self._methods = {path: self._method(path, handler) for path, handler in table.items()}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Find a method; None makes the library answer UNIMPLEMENTED."""
+        return self._methods.get(handler_call_details.method)
+
+    async def wait_streams_ended(self, timeout_s: float) -> None:
+        """Wait until no stream is open, but not longer than a time."""
+        if self._open_streams:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._all_ended.wait()
+            except TimeoutError:
+                return
+
+    def _method(self, path: str, handler: Handler) -> Any:
+        match handler.kind:
+            case Kind.UNARY_SYNC:
+                return grpc.unary_unary_rpc_method_handler(_serve_unary_sync(path, handler.function))
+            case Kind.UNARY_ASYNC:
+                return grpc.unary_unary_rpc_method_handler(_serve_unary_async(path, handler.function))
+            case Kind.SERVER_STREAM:
+                return grpc.unary_stream_rpc_method_handler(self._serve_stream(path, handler.function))
+            case Kind.BIDI:
+                return grpc.stream_stream_rpc_method_handler(self._serve_bidi(path, handler.function))
+
+    def _serve_stream(self, path: str, function: ServerStream) -> Serve:
+        async def serve(request: bytes, context: Any) -> None:
+            call = _GrpcCall(context)
+            self._open_streams += 1
+            try:
+                await _send_all(function(request, call), call, context)
+            except grpc.aio.BaseError:
+                # The client or the server is gone: the library's own affair.
+                raise
+            except Exception as error:
+                await _abort(context, call, abort_for(error, path))
+            finally:
+                self._stream_ended()
+
+        return serve
+
+    def _serve_bidi(self, path: str, function: Bidi) -> Serve:
+        async def serve(_: Any, context: Any) -> None:
+            call = _GrpcCall(context)
+            requests = _Requests(context)
+            self._open_streams += 1
+            self._readers.add(requests)
+            if self._drain.ending:
+                requests.end()
+            try:
+                await _send_all(function(requests, call), call, context)
+            except grpc.aio.BaseError:
+                raise
+            except Exception as error:
+                await _abort(context, call, abort_for(error, path))
+            finally:
+                requests.end()
+                self._readers.discard(requests)
+                self._stream_ended()
+
+        return serve
+
+    def _stream_ended(self) -> None:
+        self._open_streams -= 1
+        if self._open_streams == 0 and self._drain.ending:
+            self._all_ended.set()
+
+    def _end_readers(self) -> None:
+        for reader in self._readers:
+            reader.end()
+
+
+def _serve_unary_sync(path: str, function: UnarySync) -> Serve:
+    async def serve(request: bytes, context: Any) -> bytes:
+        call = _GrpcCall(context)
+        try:
+            reply = function(request, call)
+        except Exception as error:
+            await _abort(context, call, abort_for(error, path))
+            raise
+        if call.has_metadata:
+            await call.send_metadata()
+        return reply
+
+    return serve
+
+
+def _serve_unary_async(path: str, function: UnaryAsync) -> Serve:
+    async def serve(request: bytes, context: Any) -> bytes:
+        call = _GrpcCall(context)
+        try:
+            reply = await function(request, call)
+        except Exception as error:
+            await _abort(context, call, abort_for(error, path))
+            raise
+        if call.has_metadata:
+            await call.send_metadata()
+        return reply
+
+    return serve
+
+
+async def _send_all(replies: AsyncIterator[bytes], call: "_GrpcCall", context: Any) -> None:
+    write = context.write
+    async with aclosing(replies) as messages:  # type: ignore[type-var]
+        first = True
+        async for reply in messages:
+            if first and call.has_metadata:
+                await call.send_metadata()
+            first = False
+            await write(reply)
+    if call.has_metadata:
+        await call.send_metadata(initial=first)
+
+
+async def _abort(context: Any, call: "_GrpcCall", abort: Abort) -> None:
+    """End the call with a status. Always raises, as the library wants it."""
+    trailing = [*call.trailing_metadata, *abort.trailing]
+    if abort.details:
+        trailing.append((_DETAILS_HEADER, abort.details))
+    code = _GRPC_STATUS[abort.code if abort.code is not Status.OK else Status.INTERNAL]
+    await context.abort(code, abort.message, tuple(trailing))
+
+
+class _GrpcCall:
+    """What grpc.aio knows of a call, looked up when a handler asks."""
+
+    __slots__ = ("_context", "_initial", "_trailing")
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._initial: list[MetadataEntry] | None = None
+        self._trailing: list[MetadataEntry] | None = None
+
+    @property
+    def has_metadata(self) -> bool:
+        return self._initial is not None or self._trailing is not None
+
+    @property
+    def initial_metadata(self) -> list[MetadataEntry]:
+        if self._initial is None:
+            self._initial = []
+        return self._initial
+
+    @property
+    def trailing_metadata(self) -> list[MetadataEntry]:
+        if self._trailing is None:
+            self._trailing = []
+        return self._trailing
+
+    @property
+    def peer(self) -> str:
+        peer: str = self._context.peer()
+        return peer
+
+    def metadata(self, name: str) -> str | None:
+        for key, value in self._context.invocation_metadata():
+            if key == name:
+                return value if isinstance(value, str) else None
+        return None
+
+    def deadline_s(self) -> float | None:
+        remaining: float | None = self._context.time_remaining()
+        return remaining
+
+    async def send_metadata(self, *, initial: bool = True) -> None:
+        """Hand what the handler left to the library."""
+        if initial and self._initial:
+            await self._context.send_initial_metadata(tuple(self._initial))
+            self._initial = None
+        if self._trailing:
+            self._context.set_trailing_metadata(tuple(self._trailing))
+
+
+class _Requests:
+    """Messages of a stream, read ahead so that reading and writing overlap; they end when `end` is called.
+
+    A read is never cancelled: the core may still write into its memory. Ending only stops waiting for it.
+    """
+
+    __slots__ = ("_ahead", "_ahead_bytes", "_context", "_ended", "_message", "_pump", "_room")
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._ahead: deque[bytes] = deque()
+        self._ahead_bytes = 0
+        self._ended = False
+        self._message: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._pump = asyncio.create_task(self._read_ahead())
+
+    def end(self) -> None:
+        """Give out what was read, and nothing further."""
+        self._ended = True
+        _wake(self._message)
+        _wake(self._room)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._ahead:
+            if self._ended:
+                raise StopAsyncIteration
+            self._message = asyncio.get_running_loop().create_future()
+            await self._message
+        message = self._ahead.popleft()
+        self._ahead_bytes -= len(message)
+        if self._room is not None:
+            _wake(self._room)
+        return message
+
+    async def _read_ahead(self) -> None:
+        read = self._context.read
+        try:
+            # Asked before each read: after the call has ended, a read would touch a call that is no more.
+            while not self._ended:
+                message = await read()
+                if message is _EOF:
+                    break
+                self._ahead.append(message)
+                self._ahead_bytes += len(message)
+                if self._message is not None:
+                    _wake(self._message)
+                while self._must_wait():
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+        except grpc.aio.BaseError:
+            # The call is over: cancelled, cut off or answered.
+            pass
+        finally:
+            self.end()
+
+    def _must_wait(self) -> bool:
+        is_full = len(self._ahead) >= AHEAD_MESSAGES_MAX or self._ahead_bytes >= AHEAD_BYTES_MAX
+        return is_full and not self._ended
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
