@@ -22,6 +22,8 @@ Corners where JavaScript's answer would be an accident, decided by us:
 - keys given to `missing` and `missing_some` are names only and are never evaluated again as rules;
 - where json-logic-js throws a TypeError (`{"*": []}`, `missing_some` of null) the rule fails: PARSE_ERROR;
 - `?:`, `log` and operators with a dot are not in flagd's schema, hence unknown: PARSE_ERROR;
+- the first operand of `fractional` is a bucketing value unless it is written as an array; one that turns out to
+  be an array, or for v2 anything but a text or null, gives null;
 - an argument of `sem_ver` is a text or a number; anything else gives null (flagd), also `["1.0.0"]`;
 - `fractional` without a bucketing value reads `targetingKey` where `var` would read it, in the item inside
   `map` and its like; the flag's key is always the flag's own;
@@ -137,13 +139,19 @@ class Resolver:
     def default(self, definition: FlagDefinition) -> Answer:
         """The default variant or split; the off variant for a unit without key."""
         config = definition.config
-        if config.default is None:
-            return None, "DEFAULT", None
         if isinstance(config.default, Split):
             variant = self.split(config.default)
-            return self.matched(config.off_variant if variant is None else variant)
-        static = not (config.targeting or config.prerequisites or config.targets or config.rules)
-        return config.default, "STATIC" if static else "DEFAULT", None
+            return self.unmatched(config.off_variant) if variant is None else self.matched(variant)
+        if config.prerequisites and config.off_variant is None:
+            # flagd's null must mean the caller's default here, so this default is chosen by name.
+            return self.matched(config.default)
+        if config.targeting or config.prerequisites or config.targets or config.rules:
+            return self.unmatched(config.default)
+        return config.default, "DEFAULT" if config.default is None else "STATIC", None
+
+    def unmatched(self, variant: str | None) -> Answer:
+        """What holds when nothing was chosen."""
+        return variant, "DEFAULT", None
 
     def matched(self, variant: str | None) -> Answer:
         """A variant that was chosen, or the caller's own default."""

@@ -142,32 +142,33 @@ class Interpreter:
         present = js.to_number(js.member(options, "length")) - len(absent)
         return [] if js.less_equal(operand(values, 0), present) else absent
 
-    def fractional(self, values: list[Any], data: Any) -> Any:
+    def fractional(self, operands: list[Any], data: Any) -> Any:
         """`fractional`: the variant whose range holds the hash of the bucketing value."""
-        if not values:
-            return None
-        source, entries = self.bucketing_value(values, data)
-        arms = [arm(entry) for entry in entries]
+        values = [self.apply(each, data) for each in operands]
+        explicit = bool(operands) and not isinstance(operands[0], list)
+        source = self.bucketing_value(values[0], data) if explicit else self.shorthand(data)
+        arms = [arm(entry) for entry in values[explicit:]]
         sound = [each for each in arms if each is not None]
         total = sum(weight for _, weight in sound)
         if source is None or len(sound) < len(arms) or not 0 < total <= WEIGHT_SUM_MAX:
             return None
         return pick(sound, position(source, total))
 
-    def bucketing_value(self, values: list[Any], data: Any) -> tuple[bytes | None, list[Any]]:
-        """What is hashed (None when there is nothing), and the arms that follow."""
-        first = values[0]
+    def bucketing_value(self, value: Any, data: Any) -> bytes | None:
+        """What is hashed for an explicit value; None when it cannot be."""
+        absent = value is None or value is UNDEFINED
         if self.bucketing == "v3":
-            if not isinstance(first, list):
-                absent = first is None or first is UNDEFINED
-                return None if absent else canonical_cbor(first), values[1:]
-            key = self.targeting_key(data)
-            return (canonical_cbor([self.flag_key, key]) if key else None), values
-        if isinstance(first, str):
-            return utf8(first), values[1:]
+            return None if absent or isinstance(value, list) else canonical_cbor(value)
+        if absent:
+            return self.shorthand(data)
+        return utf8(value) if isinstance(value, str) else None
+
+    def shorthand(self, data: Any) -> bytes | None:
+        """What is hashed without an explicit value; None without a targeting key."""
         key = self.targeting_key(data)
-        arms = values[1:] if first is None or first is UNDEFINED else values
-        return (utf8(self.flag_key + key) if key else None), arms
+        if not key:
+            return None
+        return canonical_cbor([self.flag_key, key]) if self.bucketing == "v3" else utf8(self.flag_key + key)
 
     def targeting_key(self, data: Any) -> str:
         """The unit of the shorthand form; "" when there is no text."""
@@ -305,13 +306,13 @@ LAZY: Final[Mapping[str, Callable[[Interpreter, list[Any], Any], Any]]] = {
     "some": Interpreter.some,
     "none": Interpreter.none,
     "reduce": Interpreter.reduce,
+    "fractional": Interpreter.fractional,
 }
 
 READING: Final[Mapping[str, Callable[[Interpreter, list[Any], Any], Any]]] = {
     "var": Interpreter.var,
     "missing": Interpreter.missing,
     "missing_some": Interpreter.missing_some,
-    "fractional": Interpreter.fractional,
 }
 
 EAGER: Final[Mapping[str, Callable[[list[Any]], Any]]] = {

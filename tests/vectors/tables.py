@@ -12,7 +12,7 @@ def table(name: str) -> Any:
     return json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
 
-def cases(name: str, part: str | None = None) -> Any:
+def cases(name: str, part: str | None = None) -> pytest.MarkDecorator:
     """Parametrise a test by the rows of a table, or of one part of it; an id shows the row."""
     found = table(name) if part is None else table(name)[part]
     return pytest.mark.parametrize("row", found["cases"], ids=json.dumps)
