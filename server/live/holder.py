@@ -49,9 +49,12 @@ class Holder:
         return snapshot
 
     def select(self, selector: Selector) -> Snapshot:
-        """The snapshot that a flagd selector names. Errors: NotFound."""
+        """The snapshot that a flagd selector names; an empty value is the default set. Errors: NotFound."""
         serving = self.serving
-        name = serving.aliases.get((selector.key, selector.value), selector.value)
+        if not selector.value:
+            return self.find("")
+        own_name = selector.value if selector.key == "flagSetId" else ""
+        name = serving.aliases.get((selector.key, selector.value), own_name)
         snapshot = serving.snapshots.get(name)
         if snapshot is None:
             raise NotFound(_no_such_set(f"{selector.key}={selector.value}", serving.snapshots))

@@ -14,22 +14,27 @@ shape. Temporary values are bound by `:=`, so each operand is evaluated once.
 """
 
 import ast
-import math
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-import mmh3
-
-from server.core.evaluation import compare, operators
-from server.core.evaluation.bucketing import canonical_cbor
+from server.core.evaluation.runtime import NAMES
 from server.core.evaluation.shapes import NULL, Shape
+from server.core.evaluation.syntax import (
+    LOAD,
+    STORE,
+    arguments,
+    call,
+    class_of,
+    compared,
+    constant,
+    data_name,
+    function,
+    hash_call,
+    load,
+)
 from server.core.flags import TARGETING_KEY
-from server.core.json import Json
 
-LOAD: Final = ast.Load()
-STORE: Final = ast.Store()
 SHAPES_KEPT: Final = 4_096
 CHAIN_EXPRESSION_MAX: Final = 8
 """Longer chains of conditions become a function of their own, so that expressions do not nest without bound."""
@@ -57,19 +62,19 @@ def binder(shape: Shape, count: int, answers: bool) -> Callable[..., Any]:
     code returns Resolutions; without, it returns the rule's value, uses neither of the two, and raises Failure.
     """
     emitter = _Emitter()
-    body = emitter.result(shape) if answers else [ast.Return(emitter.value(shape))]
+    body: list[ast.stmt] = emitter.result(shape) if answers else [ast.Return(emitter.value(shape))]
     if emitter.loops:
-        body.insert(0, ast.Assign([ast.Name("s", STORE)], _call("Steps")))
+        body.insert(0, ast.Assign([ast.Name("s", STORE)], call("Steps")))
     body = [*emitter.functions, *body]
     if answers:
-        handler = ast.ExceptHandler(_name("Exception"), "e", [ast.Return(_call("failed", _name("e")))])
+        handler = ast.ExceptHandler(load("Exception"), "e", [ast.Return(call("failed", load("e")))])
         body = [ast.Try(body, [handler], [], [])]
     parameters = [f"k{index}" for index in range(count)]
-    inner = _function("evaluate", ["c", "t"], body)
-    outer = _function("bind", [*parameters, "look", "failed"], [inner, ast.Return(_name("evaluate"))])
+    inner = function("evaluate", ["c", "t"], body)
+    outer = function("bind", [*parameters, "look", "failed"], [inner, ast.Return(load("evaluate"))])
     module = ast.fix_missing_locations(ast.Module([outer], []))
-    namespace = dict(_HELPERS)
-    exec(compile(module, "<rule>", "exec"), namespace)  # noqa: S102 - A tree made here, from shapes only.
+    namespace = dict(NAMES)
+    exec(compile(module, "<rule>", "exec"), namespace)
     bind: Callable[..., Any] = namespace["bind"]
     return bind
 
@@ -87,39 +92,37 @@ class _Emitter:
         """Statements that return a Resolution."""
         match shape:
             case ("answer", int(place)):
-                return [ast.Return(_constant(place))]
+                return [ast.Return(constant(place))]
             case ("choose", *chain):
                 statements: list[ast.stmt] = []
                 for index in range(0, len(chain) - 1, 2):
                     statements.append(ast.If(self.test(chain[index]), self.result(chain[index + 1]), []))
                 return statements + self.result(chain[-1])
-            case ("draw", unit, otherwise, answers, limits):
-                return self._draw(unit, otherwise, answers, limits)
+            case ("draw", unit, otherwise, results, limits):
+                return self._draw(unit, otherwise, results, limits)
             case ("draw_many", unit, otherwise, answers, limits):
-                found = ast.Subscript(
-                    _constant(answers), _call("bisect_right", _constant(limits), _name("h")), LOAD
-                )
+                found = ast.Subscript(constant(answers), call("bisect_right", constant(limits), load("h")), LOAD)
                 return [*self._hash_or(unit, otherwise), ast.Return(found)]
             case ("lookup", value):
-                return [ast.Return(_call("look", self.value(value)))]
+                return [ast.Return(call("look", self.value(value)))]
         raise AssertionError(f"{shape[0]} is not a shape in result position")
 
-    def _draw(self, unit: Shape, otherwise: int, answers: Sequence[int], limits: Sequence[int]) -> list[ast.stmt]:
+    def _draw(self, unit: Shape, otherwise: int, results: Sequence[Shape], limits: Sequence[int]) -> list[ast.stmt]:
         statements = self._hash_or(unit, otherwise)
-        for answer, limit in zip(answers, limits, strict=False):
-            below = _compare(_name("h"), ast.Lt(), _constant(limit))
-            statements.append(ast.If(below, [ast.Return(_constant(answer))], []))
-        return [*statements, ast.Return(_constant(answers[-1]))]
+        for result, limit in zip(results, limits, strict=False):
+            below = compared(load("h"), ast.Lt(), constant(limit))
+            statements.append(ast.If(below, self.result(result), []))
+        return [*statements, *self.result(results[-1])]
 
     def _hash_or(self, unit: Shape, otherwise: int) -> list[ast.stmt]:
         hashed, optional = self._hash(unit)
         statements: list[ast.stmt] = [ast.Assign([ast.Name("h", STORE)], hashed)]
         if optional:
-            none = _compare(_name("h"), ast.Is(), ast.Constant(None))
-            statements.append(ast.If(none, [ast.Return(_constant(otherwise))], []))
+            none = compared(load("h"), ast.Is(), ast.Constant(None))
+            statements.append(ast.If(none, [ast.Return(constant(otherwise))], []))
         return statements
 
-    def value(self, shape: Shape) -> ast.expr:  # noqa: C901, PLR0911, PLR0912 - One arm a node: a table of cases.
+    def value(self, shape: Shape) -> ast.expr:  # noqa: PLR0912 - One arm a node: a table of cases.
         """An expression that gives the rule's value."""
         match shape:
             case ("null",):
@@ -129,27 +132,27 @@ class _Emitter:
             case ("false",):
                 return ast.Constant(False)
             case ("num" | "str" | "list" | "object", int(place)):
-                return _constant(place)
+                return constant(place)
             case ("items", *items):
                 return ast.List([self.value(item) for item in items], LOAD)
             case ("now",):
-                return _name("t")
+                return load("t")
             case ("attribute", int(place)):
-                return ast.Call(ast.Attribute(_name("c"), "get", LOAD), [_constant(place)], [])
+                return ast.Call(ast.Attribute(load("c"), "get", LOAD), [constant(place)], [])
             case ("path", int(scope), int(place), default):
                 rest = [] if default == NULL else [self.value(default)]
-                return _call("follow", _name(_data_name(scope)), _constant(place), *rest)
+                return call("follow", load(data_name(scope)), constant(place), *rest)
             case ("data", int(scope), int(place)):
-                return _name(f"d{scope}") if scope else _call("whole", _name("c"), _constant(place), _name("t"))
+                return load(f"d{scope}") if scope else call("whole", load("c"), constant(place), load("t"))
             case ("flagd", int(place)):
-                return _call("flagd_properties", _constant(place), _name("t"))
+                return call("flagd_properties", constant(place), load("t"))
             case ("computed", data, name, default):
-                return _call("variable", self.value(data), self.value(name), self.value(default))
+                return call("variable", self.value(data), self.value(name), self.value(default))
             case ("over", str(function), data, *operands):
-                return _call(function, self.value(data), *map(self.value, operands))
+                return call(function, self.value(data), *map(self.value, operands))
             case ("absent", *names):
-                pairs = [ast.Tuple([_constant(place), self.value(read)], LOAD) for _, place, read in names]
-                return _call("absent", *pairs)
+                pairs = [ast.Tuple([constant(place), self.value(read)], LOAD) for _, place, read in names]
+                return call("absent", *pairs)
             case ("not", operand):
                 return ast.UnaryOp(ast.Not(), self.test(operand))
             case ("truth", operand):
@@ -161,24 +164,26 @@ class _Emitter:
             case ("compare", str(operator), left, right):
                 return self._comparison(operator, left, right)
             case ("between", str(operator), *operands):
-                return _call("between", _name(_GENERAL[operator]), *map(self.value, operands))
+                return call("between", load(_GENERAL[operator]), *map(self.value, operands))
             case ("member", needle, int(texts), int(numbers), kinds):
                 return self._member(needle, texts, numbers, kinds)
             case ("version", operand, int(order), int(target)):
-                return _call("version_matches", self.value(operand), _constant(order), _constant(target))
+                return call("version_matches", self.value(operand), constant(order), constant(target))
             case ("join", *parts):
                 return self._join(parts)
             case ("call", str(function), *operands):
-                return _call(function, *map(self.value, operands))
+                return call(function, *map(self.value, operands))
             case ("fraction", unit, variants, limits):
                 return self._fraction(unit, variants, limits)
             case ("weighted", unit, *arms):
-                pairs = [ast.Tuple([self._later(variant), self._later(weight)], LOAD) for variant, weight in arms]
-                return _call("pick", self._hash(unit)[0], ast.Tuple(pairs, LOAD))
+                pairs: list[ast.expr] = [
+                    ast.Tuple([self._later(variant), self._later(weight)], LOAD) for variant, weight in arms
+                ]
+                return call("pick", self._hash(unit)[0], ast.Tuple(pairs, LOAD))
             case ("loop", str(name), int(scope), int(nodes), items, body, *initial):
                 return self._loop(name, scope, nodes, (items, body, *initial))
             case ("fail", int(place)):
-                return _call("fail", _constant(place))
+                return call("fail", constant(place))
         raise AssertionError(f"{shape[0]} is not a shape")
 
     def test(self, shape: Shape) -> ast.expr:
@@ -192,17 +197,17 @@ class _Emitter:
             case ("fraction", unit, (("true",), ("false",)), (int(limit),)):
                 hashed, optional = self._hash(unit)
                 if not optional:
-                    return _compare(hashed, ast.Lt(), _constant(limit))
+                    return compared(hashed, ast.Lt(), constant(limit))
                 kept, again = self._keep(hashed)
-                known = _compare(kept, ast.IsNot(), ast.Constant(None))
-                return ast.BoolOp(ast.And(), [known, _compare(again(), ast.Lt(), _constant(limit))])
-        return self.value(shape) if _gives_truth(shape) else _call("truthy", self.value(shape))
+                known = compared(kept, ast.IsNot(), ast.Constant(None))
+                return ast.BoolOp(ast.And(), [known, compared(again(), ast.Lt(), constant(limit))])
+        return self.value(shape) if _gives_truth(shape) else call("truthy", self.value(shape))
 
     def _keep(self, value: ast.expr) -> tuple[ast.expr, Callable[[], ast.expr]]:
         """The value bound to a temporary, and a maker of further references to it."""
         self.temporaries += 1
         name = f"v{self.temporaries}"
-        return ast.NamedExpr(ast.Name(name, STORE), value), lambda: _name(name)
+        return ast.NamedExpr(ast.Name(name, STORE), value), lambda: load(name)
 
     def _logic(self, operator: str, operands: Sequence[Shape]) -> ast.expr:
         if len(operands) > CHAIN_EXPRESSION_MAX:
@@ -210,7 +215,7 @@ class _Emitter:
         result = self.value(operands[-1])
         for operand in reversed(operands[:-1]):
             kept, again = self._keep(self.value(operand))
-            test = kept if _gives_truth(operand) else _call("truthy", kept)
+            test = kept if _gives_truth(operand) else call("truthy", kept)
             result = ast.IfExp(test, result, again()) if operator == "and" else ast.IfExp(test, again(), result)
         return result
 
@@ -218,7 +223,7 @@ class _Emitter:
         statements: list[ast.stmt] = []
         for operand in operands[:-1]:
             kept, again = self._keep(self.value(operand))
-            test: ast.expr = _call("truthy", kept)
+            test: ast.expr = call("truthy", kept)
             test = ast.UnaryOp(ast.Not(), test) if operator == "and" else test
             statements.append(ast.If(test, [ast.Return(again())], []))
         return [*statements, ast.Return(self.value(operands[-1]))]
@@ -235,8 +240,8 @@ class _Emitter:
 
     def _own_function(self, body: list[ast.stmt]) -> ast.expr:
         name = f"f{len(self.functions)}"
-        self.functions.append(_function(name, self.scopes, body))
-        return _call(name, *map(_name, self.scopes))
+        self.functions.append(function(name, self.scopes, body))
+        return call(name, *map(load, self.scopes))
 
     def _comparison(self, operator: str, left: Shape, right: Shape) -> ast.expr:
         if operator in _NEGATED:
@@ -247,53 +252,53 @@ class _Emitter:
             left, right = right, left
         kind = right[0]
         if kind == "null":
-            return _compare(self.value(left), ast.Is(), ast.Constant(None))
+            return compared(self.value(left), ast.Is(), ast.Constant(None))
         strict = operator == "==="
         if strict and kind in ("true", "false"):
-            return _compare(self.value(left), ast.Is(), self.value(right))
+            return compared(self.value(left), ast.Is(), self.value(right))
         if strict and kind == "str":
-            return _compare(self.value(left), ast.Eq(), self.value(right))
+            return compared(self.value(left), ast.Eq(), self.value(right))
         if kind not in ("num", "str", "true", "false"):
-            return _call(_GENERAL[operator], self.value(left), self.value(right))
+            return call(_GENERAL[operator], self.value(left), self.value(right))
         kept, again = self._keep(self.value(left))
-        equal = _compare(kept, ast.Eq(), self.value(right))
+        equal = compared(kept, ast.Eq(), self.value(right))
         if strict:
-            return ast.BoolOp(ast.And(), [equal, _compare(_class(again()), ast.IsNot(), _name("bool"))])
+            return ast.BoolOp(ast.And(), [equal, compared(class_of(again()), ast.IsNot(), load("bool"))])
         others = "NOT_TEXT" if kind == "str" else "NOT_NUMBERS"
-        differs = _compare(_class(again()), ast.In(), _name(others))
-        general = _call("loose_equal", again(), self.value(right))
+        differs = compared(class_of(again()), ast.In(), load(others))
+        general = call("loose_equal", again(), self.value(right))
         return ast.BoolOp(ast.Or(), [equal, ast.BoolOp(ast.And(), [differs, general])])
 
     def _order(self, operator: str, left: Shape, right: Shape) -> ast.expr:
         native = _NATIVE[operator]()
         if right[0] in ("num", "now"):
             kept, again = self._keep(self.value(left))
-            fast = _compare(again(), native, self.value(right))
-            general = _call(_GENERAL[operator], again(), self.value(right))
+            fast = compared(again(), native, self.value(right))
+            general = call(_GENERAL[operator], again(), self.value(right))
         elif left[0] in ("num", "now"):
             kept, again = self._keep(self.value(right))
-            fast = _compare(self.value(left), native, again())
-            general = _call(_GENERAL[operator], self.value(left), again())
+            fast = compared(self.value(left), native, again())
+            general = call(_GENERAL[operator], self.value(left), again())
         else:
-            return _call(_GENERAL[operator], self.value(left), self.value(right))
-        return ast.IfExp(_compare(_class(kept), ast.In(), _name("NUMBERS")), fast, general)
+            return call(_GENERAL[operator], self.value(left), self.value(right))
+        return ast.IfExp(compared(class_of(kept), ast.In(), load("NUMBERS")), fast, general)
 
     def _member(self, needle: Shape, texts: int, numbers: int, kinds: tuple[bool, bool, Any]) -> ast.expr:
         has_texts, has_numbers, singles = kinds
         value = self.value(needle)
         if has_numbers or not has_texts or set(singles) - {None}:
             flags = [ast.Constant(any(one is single for single in singles)) for one in (None, True, False)]
-            return _call("is_member", value, _constant(texts), _constant(numbers), *flags)
+            return call("is_member", value, constant(texts), constant(numbers), *flags)
         kept, again = self._keep(value)
-        text = _compare(_class(kept), ast.Is(), _name("str"))
-        found = ast.BoolOp(ast.And(), [text, _compare(again(), ast.In(), _constant(texts))])
+        text = compared(class_of(kept), ast.Is(), load("str"))
+        found = ast.BoolOp(ast.And(), [text, compared(again(), ast.In(), constant(texts))])
         if not singles:
             return found
-        return ast.BoolOp(ast.Or(), [found, _compare(again(), ast.Is(), ast.Constant(None))])
+        return ast.BoolOp(ast.Or(), [found, compared(again(), ast.Is(), ast.Constant(None))])
 
     def _join(self, parts: Sequence[Shape]) -> ast.expr:
         if self.scopes or not 0 < len(parts) <= 4 or any(part[0] not in _PLAIN_TEXT for part in parts):
-            return _call("join", *map(self.value, parts))
+            return call("join", *map(self.value, parts))
         texts = [self._text(part) for part in parts]
         joined = texts[0]
         for text in texts[1:]:
@@ -304,26 +309,30 @@ class _Emitter:
         if part[0] == "str":
             return self.value(part)
         kept, again = self._keep(self.value(part))
-        return ast.IfExp(_compare(_class(kept), ast.Is(), _name("str")), again(), _call("to_text", again()))
+        return ast.IfExp(compared(class_of(kept), ast.Is(), load("str")), again(), call("to_text", again()))
 
     def _hash(self, unit: Shape) -> tuple[ast.expr, bool]:
         """An expression for the unit's hash, and whether it may be None."""
         match unit:
             case ("text", read, bool(typed)):
                 text = self.value(read)
-                return _hash_call(_call("canonical_cbor", text) if typed else text), False
+                return hash_call(call("canonical_cbor", text) if typed else text), False
             case ("shorthand", 0, int(place), False):
-                get = ast.Call(ast.Attribute(_name("c"), "get", LOAD), [ast.Constant(TARGETING_KEY)], [])
+                get = ast.Call(ast.Attribute(load("c"), "get", LOAD), [ast.Constant(TARGETING_KEY)], [])
                 kept, again = self._keep(get)
-                is_text = ast.BoolOp(ast.And(), [_compare(_class(kept), ast.Is(), _name("str")), again()])
-                hashed = _hash_call(ast.BinOp(_constant(place), ast.Add(), again()))
+                is_text = ast.BoolOp(ast.And(), [compared(class_of(kept), ast.Is(), load("str")), again()])
+                hashed = hash_call(ast.BinOp(constant(place), ast.Add(), again()))
                 return ast.IfExp(is_text, hashed, ast.Constant(None)), True
             case ("shorthand", int(scope), int(place), bool(typed)):
-                data = _name(_data_name(scope))
-                return _call("shorthand_hash", data, _constant(place), ast.Constant(typed)), True
+                data = load(data_name(scope))
+                return call("shorthand_hash", data, constant(place), ast.Constant(typed)), True
             case ("unit", int(scope), read, int(place), bool(typed)):
-                data = _name(_data_name(scope))
-                return _call("unit_hash", self.value(read), data, _constant(place), ast.Constant(typed)), True
+                kept, again = self._keep(self.value(read))
+                data = load(data_name(scope))
+                general = call("unit_hash", again(), data, constant(place), ast.Constant(typed))
+                if typed:
+                    return ast.IfExp(compared(kept, ast.Is(), ast.Constant(None)), ast.Constant(None), general), True
+                return ast.IfExp(compared(class_of(kept), ast.Is(), load("str")), hash_call(again()), general), True
         raise AssertionError(f"{unit[0]} is not a unit")
 
     def _fraction(self, unit: Shape, variants: Sequence[Shape], limits: Sequence[int]) -> ast.expr:
@@ -332,21 +341,21 @@ class _Emitter:
         if len(variants) > CHAIN_EXPRESSION_MAX:
             statements: list[ast.stmt] = [ast.Expr(kept)]
             for variant, limit in zip(variants, limits, strict=False):
-                below = _compare(again(), ast.Lt(), _constant(limit))
+                below = compared(again(), ast.Lt(), constant(limit))
                 statements.append(ast.If(below, [ast.Return(self.value(variant))], []))
             if optional:
-                none = _compare(again(), ast.Is(), ast.Constant(None))
+                none = compared(again(), ast.Is(), ast.Constant(None))
                 statements.insert(1, ast.If(none, [ast.Return(ast.Constant(None))], []))
             return self._own_function([*statements, ast.Return(self.value(variants[-1]))])
         chain = self.value(variants[-1])
         for index in range(len(limits) - 1, -1, -1):
-            below = _compare(again(), ast.Lt(), _constant(limits[index]))
+            below = compared(again(), ast.Lt(), constant(limits[index]))
             chain = ast.IfExp(below, self.value(variants[index]), chain)
-        known = _compare(kept, ast.IsNot(), ast.Constant(None))
+        known = compared(kept, ast.IsNot(), ast.Constant(None))
         return ast.IfExp(known, chain, ast.Constant(None))
 
     def _later(self, shape: Shape) -> ast.expr:
-        return ast.Lambda(_arguments([]), self.value(shape))
+        return ast.Lambda(arguments([]), self.value(shape))
 
     def _loop(self, name: str, scope: int, nodes: int, parts: tuple[Shape, ...]) -> ast.expr:
         self.loops = True
@@ -354,9 +363,9 @@ class _Emitter:
         listed = self.value(items)
         start = [self.value(part) for part in initial]
         self.scopes.append(f"d{scope}")
-        function = ast.Lambda(_arguments([f"d{scope}"]), self.value(body))
+        function = ast.Lambda(arguments([f"d{scope}"]), self.value(body))
         self.scopes.pop()
-        return _call(f"loop_{name}", _name("s"), ast.Constant(nodes), listed, function, *start)
+        return call(f"loop_{name}", load("s"), ast.Constant(nodes), listed, function, *start)
 
 
 def _gives_truth(shape: Shape) -> bool:
@@ -366,91 +375,3 @@ def _gives_truth(shape: Shape) -> bool:
         or (shape[0] == "call" and shape[1] in _TRUTH_CALLS)
         or (shape[0] == "loop" and shape[1] in ("all", "some", "none"))
     )
-
-
-def _data_name(scope: int) -> str:
-    return f"d{scope}" if scope else "c"
-
-
-def _name(name: str) -> ast.expr:
-    return ast.Name(name, LOAD)
-
-
-def _constant(place: int) -> ast.expr:
-    return ast.Name(f"k{place}", LOAD)
-
-
-def _call(function: str, *arguments: ast.expr) -> ast.expr:
-    return ast.Call(ast.Name(function, LOAD), list(arguments), [])
-
-
-def _hash_call(data: ast.expr) -> ast.expr:
-    return ast.Call(ast.Name("murmur", LOAD), [data, ast.Constant(0), ast.Constant(False)], [])
-
-
-def _class(value: ast.expr) -> ast.expr:
-    return ast.Attribute(value, "__class__", LOAD)
-
-
-def _compare(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> ast.expr:
-    return ast.Compare(left, [operator], [right])
-
-
-def _arguments(names: Sequence[str]) -> ast.arguments:
-    return ast.arguments([], [ast.arg(name) for name in names], None, [], [], None, [])
-
-
-def _function(name: str, parameters: Sequence[str], body: list[ast.stmt]) -> ast.stmt:
-    return ast.FunctionDef(name, _arguments(parameters), body, [])
-
-
-def _whole(context: Mapping[str, Json], flag_key: str, now: int) -> dict[str, Json]:
-    return {**context, "$flagd": _flagd_properties(flag_key, now)}
-
-
-def _flagd_properties(flag_key: str, now: int) -> dict[str, Json]:
-    return {"flagKey": flag_key, "timestamp": now}
-
-
-def _absent(*pairs: tuple[Json, Json]) -> list[Json]:
-    return [name for name, value in pairs if value is None or value == ""]
-
-
-def _between(order: Callable[[Json, Json], bool], low: Json, middle: Json, high: Json) -> bool:
-    return order(low, middle) and order(middle, high)
-
-
-def _is_member(  # noqa: PLR0917 - Called from generated code only.
-    value: Json, texts: frozenset[str], numbers: frozenset[float], null: bool, true: bool, false: bool
-) -> bool:
-    if value is None or value is True or value is False:
-        return null if value is None else true if value else false
-    if isinstance(value, str):
-        return value in texts
-    return isinstance(value, int | float) and not math.isnan(value) and compare.as_double(value) in numbers
-
-
-def _version_matches(value: Json, order: Callable[[Any, Any], bool], target: operators.Version) -> bool | None:
-    version = operators.parse_version(value)
-    return None if version is None else order(version, target)
-
-
-_HELPERS: Final[Mapping[str, Any]] = {
-    **{name: getattr(operators, name) for name in dir(operators) if name.startswith("loop_")},
-    **{name: getattr(operators, name) for name in ("add", "subtract", "multiply", "divide", "modulo", "least")},
-    **{name: getattr(operators, name) for name in ("greatest", "contains", "merge", "substring", "starts_with")},
-    **{name: getattr(operators, name) for name in ("ends_with", "semantic_version", "join", "follow", "variable")},
-    **{name: getattr(operators, name) for name in ("missing", "missing_some", "pick", "unit_hash", "shorthand_hash")},
-    **{name: getattr(operators, name) for name in ("fail", "Steps")},
-    **{name: getattr(compare, name) for name in ("truthy", "to_text", "NUMBERS", "NOT_NUMBERS", "NOT_TEXT")},
-    **{name: getattr(compare, name) for name in _GENERAL.values()},
-    "absent": _absent,
-    "between": _between,
-    "bisect_right": bisect_right,
-    "canonical_cbor": canonical_cbor,
-    "flagd_properties": _flagd_properties,
-    "is_member": _is_member,
-    "murmur": mmh3.hash,
-    "version_matches": _version_matches,
-    "whole": _whole,
-}

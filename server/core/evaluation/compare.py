@@ -23,7 +23,10 @@ NOT_TEXT: Final = frozenset({int, float, bool, list, dict})
 
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _RADIX: Final = re.compile(r"0(?:[xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
-_BLANK: Final = "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_BLANK: Final = (
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 
 
 def truthy(value: Json) -> bool:
@@ -63,7 +66,7 @@ def less(a: Json, b: Json) -> bool:
     """`<`: two texts by their UTF-16 code units, everything else as numbers; false with NaN."""
     a, b = _primitive(a), _primitive(b)
     if isinstance(a, str) and isinstance(b, str):
-        return _utf16(a) < _utf16(b)
+        return a < b if a.isascii() and b.isascii() else _utf16(a) < _utf16(b)
     return to_number(a) < to_number(b)
 
 
@@ -71,7 +74,7 @@ def less_equal(a: Json, b: Json) -> bool:
     """`<=`, likewise."""
     a, b = _primitive(a), _primitive(b)
     if isinstance(a, str) and isinstance(b, str):
-        return _utf16(a) <= _utf16(b)
+        return a <= b if a.isascii() and b.isascii() else _utf16(a) <= _utf16(b)
     return to_number(a) <= to_number(b)
 
 
@@ -193,6 +196,6 @@ def _primitive(value: Json) -> Json:
     return text_of(value) if isinstance(value, list | dict) else value
 
 
-def _utf16(text: str) -> bytes | str:
-    """A key that sorts like JavaScript: by code unit, which differs from code point only beyond U+FFFF."""
-    return text if text.isascii() else text.encode("utf-16-be", "surrogatepass")
+def _utf16(text: str) -> bytes:
+    """A key that sorts like JavaScript: by code unit, which differs from code point beyond U+FFFF."""
+    return text.encode("utf-16-be", "surrogatepass")

@@ -151,7 +151,9 @@ def join(*values: Json) -> str:
     """`cat`, up to TEXT_RESULT_CHARS_MAX characters."""
     text = "".join(map(to_text, values))
     if len(text) > TEXT_RESULT_CHARS_MAX:
-        raise Failure(ErrorCode.GENERAL, f"cat made {len(text)} characters, at most {TEXT_RESULT_CHARS_MAX} are allowed")
+        raise Failure(
+            ErrorCode.GENERAL, f"cat made {len(text)} characters, at most {TEXT_RESULT_CHARS_MAX} are allowed"
+        )
     return text
 
 

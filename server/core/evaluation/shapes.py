@@ -24,7 +24,7 @@ is a nested tuple whose first element names the node; an int in it is the place 
     loop name size xs body      `map`, `filter`, `reduce`, `all`, `some`, `none`
     fail i                      raises
     answer i | lookup x | choose xs     in result position: a Resolution, one found by value, a chain of conditions
-    draw unit i is is           in result position: `fractional` with constant weights; draw_many by bisection
+    draw unit i results is      in result position: `fractional` with constant weights; draw_many by bisection
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -105,15 +105,16 @@ class Reader:
     def _draw(self, arguments: list[Json], answer: Answer) -> Shape:
         unit, arms = self._unit(arguments, 0)
         weights = _constant_weights(arms)
-        if weights is None or not all(_is_arm(arm) and not isinstance(arm[0], list | dict) for arm in arms):
+        if weights is None or not all(_is_arm(arm) for arm in arms):
             return ("lookup", self._fractional(arguments, 0))
         otherwise = self.bind(answer(None))
         if not weights:
             return ("answer", otherwise)
-        answers = [answer(arm[0]) for arm in arms]
-        if len(arms) <= CHAIN_ARMS_MAX:
-            return ("draw", unit, otherwise, tuple(map(self.bind, answers)), self._limits(weights))
-        return ("draw_many", unit, otherwise, self.bind(tuple(answers)), self.bind(hash_limits(weights)))
+        if len(arms) > CHAIN_ARMS_MAX and not any(isinstance(arm[0], list | dict) for arm in arms):
+            answers = tuple(answer(arm[0]) for arm in arms)
+            return ("draw_many", unit, otherwise, self.bind(answers), self.bind(hash_limits(weights)))
+        results = tuple(self.result(arm[0], answer) for arm in arms)
+        return ("draw", unit, otherwise, results, self._limits(weights))
 
     def _limits(self, weights: tuple[int, ...]) -> tuple[int, ...]:
         """Places of the hash limits of all arms but the last, which takes what is left."""

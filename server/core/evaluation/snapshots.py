@@ -24,9 +24,7 @@ def compile_flags(flag_set: FlagSet, keys: Collection[str]) -> dict[str, Compile
     """Compile some flags of a set; archived ones are left out, and one that cannot be compiled is quarantined."""
     chosen = {key: flag_set.flags[key] for key in keys if flag_set.flags[key].flag.archived_at is None}
     return {
-        key: compile_one(
-            definition, flags=flag_set.flags, segments=flag_set.segments, environment=flag_set.environment
-        )
+        key: compile_one(definition, flags=flag_set.flags, segments=flag_set.segments, environment=flag_set.environment)
         for key, definition in chosen.items()
     }
 

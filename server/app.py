@@ -1,0 +1,138 @@
+"""Make the parts of a server, connect them, start them and stop them in order."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import uvicorn
+
+from server.live.follower import Follower
+from server.live.holder import Holder
+from server.live.last_known_good import LastKnownGood
+from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer
+from server.rpc.services import make_services
+from server.settings import Settings
+from server.store.engine import open_engine
+from server.web.app import make_app
+
+HTTP_BODY_TIMEOUT_S: Final = 5
+HTTP_BACKLOG: Final = 1024
+
+log = logging.getLogger("flagstaff.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a started server can be reached."""
+
+    host: str
+    grpc_port: int
+    sync_port: int
+    http_port: int
+
+
+async def serve(settings: Settings, *, started: Callable[[Listening, Holder], None]) -> None:
+    """Run a server until SIGTERM or SIGINT. `started` is called once it can evaluate.
+
+    SIGHUP reads everything anew from the database.
+    Errors: AddressUnavailable when a port is taken, InvalidRequest for a database URL that is none.
+    """
+    loop = asyncio.get_running_loop()
+    holder = Holder(settings.flag_set)
+    services = make_services(holder, clock=time.time, reflection=settings.reflection)
+    ready = asyncio.Event()
+
+    def changed() -> None:
+        # Called from the follower's thread, perhaps while the loop is closing.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(ready.set)
+            loop.call_soon_threadsafe(services.health.refresh)
+
+    engine = open_engine(settings.database_url)
+    kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
+    follower = Follower(engine, holder, last_known_good=kept, changed=changed)
+    grpc_server = GrpcServer(services.table, services.drain)
+    stopping = _stop_signals(loop)
+    loop.add_signal_handler(signal.SIGHUP, follower.reload)
+    with _listen(settings.host, settings.http_port) as http_socket:
+        grpc_port, sync_port = await _start_grpc(grpc_server, settings)
+        http = _Http(make_app(holder, leaving=lambda: services.drain.leaving))
+        http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
+        follower.start()
+        listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1])
+        await _first(ready, stopping)
+        if ready.is_set():
+            # What was loaded lives long: the collector need not walk it again and again.
+            gc.collect()
+            gc.freeze()
+            started(listening, holder)
+        await stopping.wait()
+        log.info("stopping")
+        await grpc_server.drain(delay_s=settings.drain_delay_s, grace_s=settings.drain_grace_s)
+        http.should_exit = True
+        await http_task
+        await asyncio.to_thread(follower.stop)
+        engine.dispose()
+
+
+def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+async def _start_grpc(server: GrpcServer, settings: Settings) -> tuple[int, int]:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    ports = await server.start([f"{host}:{settings.grpc_port}", f"{host}:{settings.sync_port}"])
+    return ports[0], ports[1]
+
+
+async def _first(*events: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(HTTP_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise AddressUnavailable(
+            f"cannot listen on {host}:{port} ({error.strerror}); is another server running there? Choose another port"
+        ) from None
+    return listener
+
+
+class _Http(uvicorn.Server):
+    """Uvicorn without its own handling of signals, which belong to the whole server."""
+
+    def __init__(self, app: object) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,  # type: ignore[arg-type]  # Any ASGI application.
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=HTTP_BODY_TIMEOUT_S,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield

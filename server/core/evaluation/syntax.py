@@ -1,0 +1,53 @@
+"""Make small pieces of Python's syntax tree."""
+
+import ast
+from collections.abc import Sequence
+from typing import Final
+
+LOAD: Final = ast.Load()
+STORE: Final = ast.Store()
+
+
+def data_name(scope: int) -> str:
+    """The variable that holds a scope's data."""
+    return f"d{scope}" if scope else "c"
+
+
+def load(identifier: str) -> ast.expr:
+    """Read a variable."""
+    return ast.Name(identifier, LOAD)
+
+
+def constant(place: int) -> ast.expr:
+    """Read a bound constant."""
+    return ast.Name(f"k{place}", LOAD)
+
+
+def call(called: str, *operands: ast.expr) -> ast.expr:
+    """Call a name of runtime.py or a function made beside."""
+    return ast.Call(ast.Name(called, LOAD), list(operands), [])
+
+
+def hash_call(data: ast.expr) -> ast.expr:
+    """MurmurHash3 x86-32, seed 0, unsigned."""
+    return ast.Call(ast.Name("murmur", LOAD), [data, ast.Constant(0), ast.Constant(False)], [])
+
+
+def class_of(value: ast.expr) -> ast.expr:
+    """The value's class."""
+    return ast.Attribute(value, "__class__", LOAD)
+
+
+def compared(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> ast.expr:
+    """One comparison."""
+    return ast.Compare(left, [operator], [right])
+
+
+def arguments(names: Sequence[str]) -> ast.arguments:
+    """Positional parameters."""
+    return ast.arguments([], [ast.arg(each) for each in names], None, [], [], None, [])
+
+
+def function(identifier: str, parameters: Sequence[str], body: list[ast.stmt]) -> ast.stmt:
+    """A function definition."""
+    return ast.FunctionDef(identifier, arguments(parameters), body, [])

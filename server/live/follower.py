@@ -1,0 +1,224 @@
+"""Follow the database: load what it has, notice what commits change, outlive its absence."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from server.core.environments import Environment
+from server.core.errors import FlagstaffError, StoreUnavailable
+from server.core.evaluation.snapshot import Snapshot
+from server.live.holder import Holder, Serving
+from server.live.last_known_good import LastKnownGood
+from server.live.loader import load_snapshot, refresh_snapshot
+from server.store.engine import data_version, reading, shown
+from server.store.environments import list_environments
+from server.store.flagsets import load_documents
+from server.store.migrations import migrate
+
+POLL_S: Final = 0.02
+"""SQLite tells cheaply that another connection committed: some 30 us a look."""
+
+RETRY_S: Final = 1.0
+"""Between two attempts to reach a database that is gone; up to half of it is added by chance."""
+
+KEEP_AFTER_S: Final = 5.0
+"""Commits that follow each other within this time are kept as last known good by one write."""
+
+log = logging.getLogger("flagstaff.live")
+
+
+class Follower:
+    """Two threads: one brings the database's commits into the holder, one writes them to last-known-good files."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        holder: Holder,
+        *,
+        last_known_good: LastKnownGood | None = None,
+        changed: Callable[[], None] = lambda: None,
+        poll_s: float = POLL_S,
+        retry_s: float = RETRY_S,
+        keep_after_s: float = KEEP_AFTER_S,
+    ) -> None:
+        self._engine, self._holder, self._changed = engine, holder, changed
+        self._kept = last_known_good
+        self._poll_s, self._retry_s, self._keep_after_s = poll_s, retry_s, keep_after_s
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._unkept: dict[str, Environment] = {}
+        self._unkept_lock = threading.Lock()
+        self._reported = ""
+        self._everything = False
+        self._threads = [threading.Thread(target=self._follow, name="flagstaff-follower", daemon=True)]
+        if last_known_good is not None:
+            self._threads.append(threading.Thread(target=self._keep, name="flagstaff-keeper", daemon=True))
+
+    def start(self) -> None:
+        """Begin to follow; returns at once. `Holder.ready` tells when something can be evaluated."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Stop following, after what is not yet kept was written."""
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(timeout_s)
+
+    def reload(self) -> None:
+        """Read everything anew at the next look, also rows that were changed without a commit of ours."""
+        self._everything = True
+        self._wake.set()
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._open()
+                self._look_on()
+            except FlagstaffError as error:
+                self._lost(error)
+                self._stopping.wait(self._retry_s * (1 + random.random() / 2))
+            except Exception:
+                # The thread must live on: without it the server would never see a commit again.
+                log.exception("following the database failed; trying again")
+                self._stopping.wait(self._retry_s)
+
+    def _open(self) -> None:
+        """Bring the schema up to date and load everything. Errors: StoreUnavailable, StoreCorrupt."""
+        path = self._engine.url.database
+        if path and self._kept is not None and not Path(path).exists() and self._kept.any():
+            raise StoreUnavailable(
+                f"{shown(self._engine)} does not exist, though flag sets from it are kept in {self._kept.directory}; "
+                "bring the file back, or run `flagstaff migrate` to begin anew"
+            )
+        applied = migrate(self._engine)
+        if applied:
+            log.info("migrated the database", extra={"migrations": applied})
+
+    def _look_on(self) -> None:
+        """Refresh at once, then at every commit. Returns when stopping. Errors: as the store's."""
+        with self._engine.connect() as connection:
+            seen: int | None = None
+            while not self._stopping.is_set():
+                version = _version(connection)
+                if version != seen or self._wake.is_set():
+                    self._wake.clear()
+                    self._refresh()
+                    seen = version
+                self._stopping.wait(self._poll_s)
+
+    def _refresh(self) -> None:
+        serving = self._holder.serving
+        snapshots: dict[str, Snapshot] = {}
+        changed: dict[str, Environment] = {}
+        everything, self._everything = self._everything, False
+        with reading(self._engine) as connection:
+            for stored in list_environments(connection):
+                name = stored.environment.flag_set
+                before = None if everything else serving.snapshots.get(name)
+                snapshots[name] = _current(connection, before, stored.environment, stored.revision)
+                if snapshots[name] is not before:
+                    changed[name] = stored.environment
+        gone = serving.snapshots.keys() - snapshots.keys()
+        if changed or gone or serving.stale_since is not None or not self._holder.loaded:
+            self._holder.serving = Serving(snapshots, _aliases(snapshots))
+            self._holder.loaded = True
+            self._report(snapshots, changed)
+            self._changed()
+        for name in gone:
+            changed[name] = serving.snapshots[name].environment
+        with self._unkept_lock:
+            self._unkept.update(changed)
+        self._reported = ""
+
+    def _report(self, snapshots: dict[str, Snapshot], changed: dict[str, Environment]) -> None:
+        for name in changed:
+            snapshot = snapshots[name]
+            log.info(
+                "serving flag set",
+                extra={"flag_set": name, "revision": snapshot.revision, "flags": len(snapshot.flags)},
+            )
+            for flag in snapshot.flags.values():
+                if flag.quarantine:
+                    log.error("flag is quarantined", extra={"flag_set": name, "flag": flag.key, "why": flag.quarantine})
+
+    def _lost(self, error: FlagstaffError) -> None:
+        """Serve on with what there is; from the last-known-good files when nothing was loaded yet."""
+        if str(error) != self._reported:
+            self._reported = str(error)
+            log.error("the database cannot be used; serving goes on with what was loaded", extra={"error": str(error)})
+        serving = self._holder.serving
+        if self._holder.loaded:
+            if serving.stale_since is None:
+                self._holder.serving = Serving(serving.snapshots, serving.aliases, stale_since=time.time())
+                self._changed()
+            return
+        if self._kept is None:
+            return
+        found, problems = self._kept.read()
+        for problem in problems:
+            log.error("a last-known-good file cannot be used", extra={"error": problem})
+        if found:
+            snapshots = {kept.snapshot.flag_set: kept.snapshot for kept in found}
+            since = min(kept.written_at for kept in found).timestamp()
+            self._holder.serving = Serving(snapshots, _aliases(snapshots), stale_since=since)
+            self._holder.loaded = True
+            log.warning("serving last known good flag sets", extra={"flag_sets": sorted(snapshots)})
+            self._changed()
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(self._keep_after_s):
+            self._keep_now()
+        self._keep_now()
+
+    def _keep_now(self) -> None:
+        assert self._kept is not None
+        with self._unkept_lock:
+            unkept, self._unkept = self._unkept, {}
+        for name, environment in unkept.items():
+            try:
+                if name not in self._holder.serving.snapshots:
+                    self._kept.forget(environment)
+                    continue
+                with reading(self._engine) as connection:
+                    stored = load_documents(connection, project=environment.project, environment=environment.key)
+                self._kept.write(stored, now=datetime.now(UTC))
+            except (FlagstaffError, OSError) as error:
+                log.error(
+                    "a flag set could not be kept as last known good", extra={"flag_set": name, "error": str(error)}
+                )
+                with self._unkept_lock:
+                    self._unkept.setdefault(name, environment)
+
+
+def _version(connection: Connection) -> int:
+    """In a transaction of its own, or the connection would not see what others commit."""
+    with connection.begin():
+        return data_version(connection)
+
+
+def _current(connection: Connection, before: Snapshot | None, environment: Environment, revision: int) -> Snapshot:
+    if before is None:
+        return load_snapshot(connection, project=environment.project, environment=environment.key)
+    return before if before.revision == revision else refresh_snapshot(connection, before)
+
+
+def _aliases(snapshots: dict[str, Snapshot]) -> dict[tuple[str, str], str]:
+    """Further names by which flagd's selector finds a set; a set's own name is never taken over by another's alias."""
+    aliases: dict[tuple[str, str], str] = {}
+    for name in sorted(snapshots):
+        environment = snapshots[name].environment
+        declared = environment.metadata.get("flagSetId")
+        if isinstance(declared, str) and declared not in snapshots:
+            aliases.setdefault(("flagSetId", declared), name)
+        if environment.source:
+            aliases.setdefault(("source", environment.source), name)
+    return aliases

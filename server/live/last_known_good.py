@@ -1,0 +1,125 @@
+"""Keep the last good flag sets in files, for a start without the database."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from server.core.environments import Bucketing, Environment
+from server.core.errors import StoreCorrupt
+from server.core.evaluation.snapshot import Snapshot
+from server.core.json import Json
+from server.live.loader import compile_documents
+from server.store.flagsets import StoredFlagSet
+
+FORMAT: Final = 1
+SUFFIX: Final = ".jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A flag set as it was kept."""
+
+    snapshot: Snapshot
+    written_at: datetime
+
+
+class LastKnownGood:
+    """A directory with one file for each flag set: a head, one line a segment or flag, a checksum."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def write(self, stored: StoredFlagSet, *, now: datetime) -> None:
+        """Replace a flag set's file at once or not at all. Errors: OSError."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self._path(stored.environment)
+        temporary = path.with_suffix(".new")
+        digest = hashlib.sha256()
+        with temporary.open("wb") as file:
+            for line in _lines(stored, now):
+                digest.update(line)
+                file.write(line)
+            file.write(_line({"sha256": digest.hexdigest()}))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    def forget(self, environment: Environment) -> None:
+        """Delete the file of a flag set that is no more."""
+        self._path(environment).unlink(missing_ok=True)
+
+    def any(self) -> bool:
+        """Whether any flag set is kept here."""
+        return next(self.directory.glob(f"*{SUFFIX}"), None) is not None
+
+    def read(self) -> tuple[list[Kept], list[str]]:
+        """Every flag set that is kept here, and what is wrong with the files that cannot be used."""
+        kept: list[Kept] = []
+        problems: list[str] = []
+        for path in sorted(self.directory.glob(f"*{SUFFIX}")):
+            try:
+                kept.append(_read(path))
+            except (StoreCorrupt, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                problems.append(f"{path}: {error}")
+        return kept, problems
+
+    def _path(self, environment: Environment) -> Path:
+        # Keys have no "/" and no "@", so the name is unique and can be read.
+        return self.directory / f"{environment.project}@{environment.key}{SUFFIX}"
+
+
+def _lines(stored: StoredFlagSet, now: datetime) -> Iterator[bytes]:
+    environment = stored.environment
+    yield _line(
+        {
+            "format": FORMAT,
+            "writtenAt": now.isoformat(),
+            "revision": stored.revision,
+            "project": environment.project,
+            "environment": environment.key,
+            "name": environment.name,
+            "bucketing": environment.bucketing.value,
+            "critical": environment.critical,
+            "metadata": dict(environment.metadata),
+            "source": environment.source,
+        }
+    )
+    for key, document in stored.segments.items():
+        yield _line({"segment": key, "document": document})
+    for key, document in stored.flags.items():
+        yield _line({"flag": key, "document": document})
+
+
+def _line(value: Json) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _read(path: Path) -> Kept:
+    """Errors: StoreCorrupt when the checksum or the format does not fit, ValueError when a line is not JSON."""
+    *lines, last = path.read_bytes().splitlines(keepends=True)
+    digest = hashlib.sha256(b"".join(lines)).hexdigest()
+    if json.loads(last).get("sha256") != digest:
+        raise StoreCorrupt("its checksum does not fit; the file was cut or edited")
+    head, *parts = (json.loads(line) for line in lines)
+    if head["format"] != FORMAT:
+        raise StoreCorrupt(f"it has format {head['format']}, this version reads {FORMAT}")
+    stored = StoredFlagSet(
+        environment=Environment(
+            project=head["project"],
+            key=head["environment"],
+            name=head["name"],
+            bucketing=Bucketing(head["bucketing"]),
+            critical=head["critical"],
+            metadata=head["metadata"],
+            source=head["source"],
+        ),
+        revision=head["revision"],
+        flags={part["flag"]: part["document"] for part in parts if "flag" in part},
+        segments={part["segment"]: part["document"] for part in parts if "segment" in part},
+    )
+    return Kept(compile_documents(stored), datetime.fromisoformat(head["writtenAt"]))

@@ -1,0 +1,138 @@
+"""Turn stored documents into snapshots: a whole flag set, or only what commits have touched since."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from server.core import references
+from server.core.definitions.flags import read_flag
+from server.core.definitions.problems import Problems
+from server.core.definitions.segments import read_segment
+from server.core.evaluation.compiler import quarantine
+from server.core.evaluation.snapshot import CompiledFlag, Snapshot
+from server.core.evaluation.snapshots import compile_one
+from server.core.flags import FlagDefinition
+from server.core.json import Json
+from server.core.segments import Segment
+from server.store.flagsets import StoredFlagSet, load_documents, touched_since
+
+UNREADABLE: Final = "its row in the database is not a flag"
+_ABSENT: Final = object()
+"""Stands for a document that was asked for and does not exist."""
+
+
+def load_snapshot(connection: Connection, *, project: str, environment: str) -> Snapshot:
+    """Read and compile a whole flag set. Errors: NotFound, StoreUnavailable, StoreCorrupt."""
+    return compile_documents(load_documents(connection, project=project, environment=environment))
+
+
+def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
+    """The snapshot at the database's revision; recompiles what was touched and what refers to it.
+
+    Errors: NotFound when the environment is gone, StoreUnavailable, StoreCorrupt.
+    """
+    project, environment = snapshot.environment.project, snapshot.environment.key
+    touched = touched_since(connection, project=project, environment=environment, revision=snapshot.revision)
+    if touched.revision == snapshot.revision:
+        return snapshot
+    if touched.environment or touched.revision < snapshot.revision:
+        # Another bucketing or other metadata concerns every flag; a lower revision is a restored database.
+        return load_snapshot(connection, project=project, environment=environment)
+    affected = _affected(snapshot, touched.flags, touched.segments)
+    stored = _with_references(connection, snapshot, affected)
+    compiled = _compile(stored, affected)
+    flags = {key: flag for key, flag in snapshot.flags.items() if key not in affected}
+    flags.update(compiled)
+    return Snapshot(environment=stored.environment, revision=stored.revision, flags=flags)
+
+
+def compile_documents(stored: StoredFlagSet) -> Snapshot:
+    """Compile every flag of a stored set; what cannot be used is quarantined."""
+    return Snapshot(
+        environment=stored.environment, revision=stored.revision, flags=_compile(stored, stored.flags.keys())
+    )
+
+
+def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[str]) -> frozenset[str]:
+    """Keys of the touched flags, of those that were compiled from something touched, and of quarantined ones."""
+    touched = {("flag", key) for key in flags} | {("segment", key) for key in segments}
+    dependents = (
+        key for key, flag in snapshot.flags.items() if flag.quarantine or not touched.isdisjoint(flag.references)
+    )
+    return frozenset(flags).union(dependents)
+
+
+def _with_references(connection: Connection, snapshot: Snapshot, keys: Collection[str]) -> StoredFlagSet:
+    """The documents of some flags and of all that they refer to, directly or not."""
+    project, environment = snapshot.environment.project, snapshot.environment.key
+    flags: dict[str, Json] = {}
+    segments: dict[str, Json] = {}
+    wanted = {("flag", key) for key in keys}
+    while True:
+        asked_flags = [key for kind, key in wanted if kind == "flag"]
+        asked_segments = [key for kind, key in wanted if kind == "segment"]
+        part = load_documents(
+            connection, project=project, environment=environment, flags=asked_flags, segments=asked_segments
+        )
+        # What does not exist is remembered too, so that it is asked for once.
+        flags.update({key: part.flags.get(key, _ABSENT) for key in asked_flags})
+        segments.update({key: part.segments.get(key, _ABSENT) for key in asked_segments})
+        found = _read(part)
+        mentioned = {target for flag in found.flags.values() for target in references.of_flag(flag)}
+        mentioned.update(target for segment in found.segments.values() for target in references.of_segment(segment))
+        wanted = {(kind, key) for kind, key in mentioned if key not in (flags if kind == "flag" else segments)}
+        if not wanted:
+            break
+    return StoredFlagSet(
+        environment=part.environment,
+        revision=part.revision,
+        flags={key: document for key, document in flags.items() if document is not _ABSENT},
+        segments={key: document for key, document in segments.items() if document is not _ABSENT},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Readable:
+    """The documents of a set that could be read, and why the other flags could not."""
+
+    flags: Mapping[str, FlagDefinition]
+    segments: Mapping[str, Segment]
+    broken: Mapping[str, str]
+
+
+def _compile(stored: StoredFlagSet, keys: Collection[str]) -> dict[str, CompiledFlag]:
+    read = _read(stored)
+    compiled = {
+        key: compile_one(read.flags[key], flags=read.flags, segments=read.segments, environment=stored.environment)
+        for key in keys
+        if key in read.flags and read.flags[key].flag.archived_at is None
+    }
+    compiled.update({key: quarantine(key, why) for key, why in read.broken.items() if key in keys})
+    return compiled
+
+
+def _read(stored: StoredFlagSet) -> _Readable:
+    """Validate each document by itself, as strictly as when it was accepted."""
+    flags: dict[str, FlagDefinition] = {}
+    segments: dict[str, Segment] = {}
+    broken: dict[str, str] = {}
+    for key, document in stored.segments.items():
+        problems = Problems(lenient=_is_lenient(document))
+        segment = read_segment(key, document, problems=problems, path="", lenient=problems.lenient)
+        # A flag that refers to a segment which is left out says so when it is evaluated.
+        if segment is not None and not problems.errors:
+            segments[key] = segment
+    for key, document in stored.flags.items():
+        problems = Problems(lenient=_is_lenient(document))
+        flag = read_flag(key, document, problems=problems, path="", lenient=problems.lenient)
+        if flag is None or problems.errors:
+            broken[key] = str(problems.errors[0]) if problems.errors else UNREADABLE
+        else:
+            flags[key] = flag
+    return _Readable(flags, segments, broken)
+
+
+def _is_lenient(document: Json) -> bool:
+    return isinstance(document, dict) and document.get("lenient") is True

@@ -1,0 +1,33 @@
+"""What an operator can set for a server, with the defaults."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DATABASE_URL: Final = "sqlite:///flagstaff.db"
+PROJECT: Final = "default"
+ENVIRONMENT: Final = "production"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of `flagstaff serve`. Ports: 0 lets the system choose."""
+
+    database_url: str = DATABASE_URL
+    host: str = "127.0.0.1"
+    grpc_port: int = 8013
+    sync_port: int = 8015
+    http_port: int = 8016
+    project: str = PROJECT
+    environment: str = ENVIRONMENT
+    last_known_good: Path | None = None
+    """Directory of the last-known-good files; None keeps none."""
+
+    drain_delay_s: float = 1.0
+    drain_grace_s: float = 5.0
+    reflection: bool = True
+
+    @property
+    def flag_set(self) -> str:
+        """The flag set for clients that name none."""
+        return f"{self.project}/{self.environment}"
