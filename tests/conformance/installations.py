@@ -1,0 +1,108 @@
+"""Say how each client driver is started, and install from its registry what a driver needs."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+CLIENTS: Final = Path(__file__).parent / "clients"
+CACHE_VARIABLE: Final = "FLAGSTAFF_CLIENTS_CACHE"
+INSTALL_TIMEOUT_S: Final = 600
+NETWORK_WORDS: Final = (
+    "ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ENETUNREACH", "ETIMEDOUT", "ERR_SOCKET_TIMEOUT",
+    "Unknown host", "UnknownHostException", "Connection refused", "Network is unreachable", "timed out",
+    "Could not transfer",
+)  # fmt: skip
+"""What npm and Maven write when the registry cannot be reached; any other failure is ours to mend."""
+
+
+class Unavailable(Exception):
+    """The client cannot be had here: a tool is missing, or its registry cannot be reached."""
+
+
+def python_command() -> list[str]:
+    """The official Python provider, from the environment that runs the tests."""
+    return [sys.executable, str(CLIENTS / "python" / "driver.py")]
+
+
+def wire_command() -> list[str]:
+    """Bare gRPC calls with our own stubs."""
+    return [sys.executable, str(CLIENTS / "wire" / "driver.py")]
+
+
+def node_command() -> list[str]:
+    """The official Node provider. Errors: Unavailable; AssertionError when npm fails for another reason."""
+    node, npm = _tool("node"), _tool("npm")
+    sources = [CLIENTS / "node" / name for name in ("package.json", "package-lock.json")]
+    folder = _installed("node", sources, command=[npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+    return [node, str(CLIENTS / "node" / "driver.mjs"), str(folder)]
+
+
+def java_command() -> list[str]:
+    """The official Java provider. Errors: Unavailable; AssertionError when Maven fails for another reason."""
+    java, maven = _tool("java"), _tool("mvn")
+    sources = [CLIENTS / "java" / name for name in ("pom.xml", "Driver.java")]
+    folder = _installed("java", sources, command=[maven, "--batch-mode", "--quiet", "compile"])
+    classpath = os.pathsep.join([str(folder / "target" / "classes"), str(folder / "target" / "libraries" / "*")])
+    # Small and quick to start: the client's own speed is not what is looked at.
+    return [java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", classpath, "Driver"]
+
+
+COMMANDS: Final[Mapping[str, Callable[[], list[str]]]] = {
+    "python": python_command,
+    "wire": wire_command,
+    "node": node_command,
+    "java": java_command,
+}
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise Unavailable(f"{name} is not installed")
+    return path
+
+
+def _installed(client: str, sources: list[Path], *, command: list[str]) -> Path:
+    """The folder in the cache where `command` has been run over a copy of the sources; made when it is not there."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = _cache() / f"{client}-{digest}"
+    if (folder / "complete").exists():
+        return folder
+    # Built beside and renamed, so that neither a broken build nor a second run at the same time leaves half a folder.
+    building = folder.with_name(f"{folder.name}.{os.getpid()}")
+    building.mkdir(parents=True)
+    try:
+        for path in sources:
+            shutil.copy(path, building)
+        _run(client, command, folder=building)
+        (building / "complete").touch()
+        if not (folder / "complete").exists():
+            building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _run(client: str, command: list[str], *, folder: Path) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            timeout=INSTALL_TIMEOUT_S,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{command[0]} did not finish within {INSTALL_TIMEOUT_S} s") from error
+    output = done.stdout + done.stderr
+    if done.returncode != 0 and any(word in output for word in NETWORK_WORDS):
+        raise Unavailable(f"the registry of the {client} client cannot be reached: {output[-500:]}")
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{output[-4000:]}"
+
+
+def _cache() -> Path:
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flagstaff" / "clients"
