@@ -22,8 +22,12 @@ Corners where JavaScript's answer would be an accident, decided by us:
 - keys given to `missing` and `missing_some` are names only and are never evaluated again as rules;
 - where json-logic-js throws a TypeError (`{"*": []}`, `missing_some` of null) the rule fails: PARSE_ERROR;
 - `?:`, `log` and operators with a dot are not in flagd's schema, hence unknown: PARSE_ERROR;
+- a negative third operand of `substr` is a number, also when it is written as a text;
+- the whole context (`{"var": ""}`) is a new object whenever it is asked for, so it does not equal itself;
 - the first operand of `fractional` is a bucketing value unless it is written as an array; one that turns out to
   be an array, or for v2 anything but a text or null, gives null;
+- the arms of `fractional` are written as arrays; all weights are evaluated, but only the variant that is picked,
+  and it is given back whatever it is;
 - an argument of `sem_ver` is a text or a number; anything else gives null (flagd), also `["1.0.0"]`;
 - `fractional` without a bucketing value reads `targetingKey` where `var` would read it, in the item inside
   `map` and its like; the flag's key is always the flag's own;
@@ -59,9 +63,9 @@ def evaluate_rule(
 
     Errors: RuleFailure when an unknown operator or segment is reached.
     """
-    interpreter = Interpreter(flag_key, str(bucketing), segments or {})
-    injected = {**context, "$flagd": {"flagKey": flag_key, "timestamp": now}}
-    return js.to_json(interpreter.apply(js.to_javascript(rule), js.to_javascript(injected)))
+    injected = js.to_javascript({**context, "$flagd": {"flagKey": flag_key, "timestamp": now}})
+    interpreter = Interpreter(injected, flag_key=flag_key, bucketing=str(bucketing), segments=segments or {})
+    return js.to_json(interpreter.apply(js.to_javascript(rule), injected))
 
 
 def resolve(

@@ -23,9 +23,12 @@ class RuleFailure(Exception):
 
 
 class Interpreter:
-    """One flag's rule: `apply` walks it as json-logic-js does."""
+    """One flag in one context: `apply` walks a rule as json-logic-js does."""
 
-    def __init__(self, flag_key: str, bucketing: str, segments: Mapping[str, Segment]) -> None:
+    def __init__(
+        self, context: dict[str, Any], *, flag_key: str, bucketing: str, segments: Mapping[str, Segment]
+    ) -> None:
+        self.context = context
         self.flag_key = flag_key
         self.bucketing = bucketing
         self.segments = segments
@@ -125,6 +128,8 @@ class Interpreter:
     def var(self, values: list[Any], data: Any) -> Any:
         """`var`: an attribute by its path, or a default."""
         found = lookup(data, operand(values, 0))
+        if found is self.context:
+            return dict(self.context)
         default = operand(values, 1)
         return (None if default is UNDEFINED else default) if found is UNDEFINED else found
 
@@ -144,15 +149,23 @@ class Interpreter:
 
     def fractional(self, operands: list[Any], data: Any) -> Any:
         """`fractional`: the variant whose range holds the hash of the bucketing value."""
-        values = [self.apply(each, data) for each in operands]
         explicit = bool(operands) and not isinstance(operands[0], list)
-        source = self.bucketing_value(values[0], data) if explicit else self.shorthand(data)
-        arms = [arm(entry) for entry in values[explicit:]]
-        sound = [each for each in arms if each is not None]
-        total = sum(weight for _, weight in sound)
-        if source is None or len(sound) < len(arms) or not 0 < total <= WEIGHT_SUM_MAX:
+        source = self.bucketing_value(self.apply(operands[0], data), data) if explicit else self.shorthand(data)
+        arms = operands[explicit:]
+        if source is None or not all(isinstance(arm, list) and len(arm) in (1, 2) for arm in arms):
             return None
-        return pick(sound, position(source, total))
+        weights = [self.weight(arm[1], data) if len(arm) > 1 else 1 for arm in arms]
+        sound = [weight for weight in weights if weight is not None]
+        total = sum(sound)
+        if len(sound) < len(weights) or not 0 < total <= WEIGHT_SUM_MAX:
+            return None
+        variants = [arm[0] for arm in arms]
+        return self.apply(pick(list(zip(variants, sound, strict=True)), position(source, total)), data)
+
+    def weight(self, logic: Any, data: Any) -> int | None:
+        """A weight, at least 0; None when it is no whole number."""
+        weight = self.apply(logic, data)
+        return max(0, int(weight)) if isinstance(weight, float) and weight.is_integer() else None
 
     def bucketing_value(self, value: Any, data: Any) -> bytes | None:
         """What is hashed for an explicit value; None when it cannot be."""
@@ -188,17 +201,6 @@ def lookup(data: Any, path: Any) -> Any:
     for name in js.to_text(path).split("."):
         data = js.member(data, name)
     return data
-
-
-def arm(entry: Any) -> tuple[Any, int] | None:
-    """(variant, weight) of one entry of `fractional`; None when it is not sound."""
-    if not isinstance(entry, list) or len(entry) not in (1, 2) or isinstance(entry[0], list | dict):
-        return None
-    variant = None if entry[0] is UNDEFINED else entry[0]
-    weight = entry[1] if len(entry) > 1 else 1.0
-    if not isinstance(weight, float) or not weight.is_integer():
-        return None
-    return variant, max(0, int(weight))
 
 
 def position(source: bytes, total: int) -> int:
@@ -265,9 +267,7 @@ def cut(values: list[Any]) -> str:
     if not js.less(end, 0.0):
         return js.substring(source, start, end)
     rest = js.substring(source, start, UNDEFINED)
-    # JavaScript joins a length and a text to a text that is no number.
-    kept = len(js.code_units(rest)) + end if isinstance(end, float) else 0.0
-    return js.substring(rest, 0.0, kept)
+    return js.substring(rest, 0.0, len(js.code_units(rest)) + js.to_number(end))
 
 
 def flatten(values: list[Any]) -> list[Any]:
