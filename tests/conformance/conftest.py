@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,13 +112,22 @@ def driver_of(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
 
 
 def _command(client: str) -> list[str]:
+    found = _installed(client)
+    if isinstance(found, list):
+        return found
+    # In CI nothing is left out in silence.
+    if os.environ.get("CI") == "true":
+        raise found
+    pytest.skip(f"the {client} client cannot be had here: {found}")
+
+
+@cache
+def _installed(client: str) -> list[str] | Unavailable:
+    # A registry that cannot be reached is asked once, not once a case.
     try:
         return COMMANDS[client]()
     except Unavailable as error:
-        # In CI nothing is left out in silence.
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"the {client} client cannot be had here: {error}")
+        return error
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def _installed(client: str, sources: list[Path], *, command: list[str]) -> Path:
     try:
         for path in sources:
             shutil.copy(path, building)
-        _run(client, command, folder=building)
+        _run(command, building)
         (building / "complete").touch()
         if not (folder / "complete").exists():
             building.rename(folder)
@@ -88,7 +88,7 @@ def _installed(client: str, sources: list[Path], *, command: list[str]) -> Path:
     return folder
 
 
-def _run(client: str, command: list[str], *, folder: Path) -> None:
+def _run(command: list[str], folder: Path) -> None:
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
@@ -97,8 +97,9 @@ def _run(client: str, command: list[str], *, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{command[0]} did not finish within {INSTALL_TIMEOUT_S} s") from error
     output = done.stdout + done.stderr
-    if done.returncode != 0 and any(word in output for word in NETWORK_WORDS):
-        raise Unavailable(f"the registry of the {client} client cannot be reached: {output[-500:]}")
+    reasons = [line.strip() for line in output.splitlines() if any(word in line for word in NETWORK_WORDS)]
+    if done.returncode != 0 and reasons:
+        raise Unavailable(f"its registry cannot be reached: {reasons[0][:200]}")
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{output[-4000:]}"
 
 

@@ -11,7 +11,8 @@ from pytest_bdd.parser import Examples
 
 from tests.conformance import testbed
 
-pytestmark = pytest.mark.skipif(not testbed.PRESENT, reason=testbed.ABSENT)
+if not testbed.PRESENT:
+    pytest.skip(testbed.ABSENT, allow_module_level=True)
 
 EVALUATOR_CASES: Final = 140
 TARGETING_CASES: Final = 245
