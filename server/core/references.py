@@ -26,6 +26,11 @@ def of_segment(segment: Segment) -> frozenset[Target]:
     return frozenset(("segment", key) for key in _segments(segment.condition))
 
 
+def of_rule(rule: Json) -> frozenset[str]:
+    """Keys of the segments that a rule refers to directly."""
+    return frozenset(_segments(rule))
+
+
 def _segments(rule: Json) -> Iterator[str]:
     # A list of what is still to be seen, not recursion: stored rules may be deeper than the stack.
     waiting = [rule]

@@ -5,7 +5,7 @@ from typing import Final
 
 import mmh3
 
-from server.core.evaluation.compare import number_text
+from server.core.evaluation.compare import to_text
 from server.core.json import Json
 from server.core.limits import SHARE_PARTS
 
@@ -42,13 +42,7 @@ def unit_text(value: Json) -> str | None:
 
     None when there is no key: null or the empty text.
     """
-    if value is None or value == "":
-        return None
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return number_text(value) if isinstance(value, int | float) else None
+    return None if value is None or value == "" else to_text(value)
 
 
 def share_bucket(salt: str, unit: Json) -> int | None:

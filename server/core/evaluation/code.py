@@ -176,10 +176,8 @@ class _Emitter:
             case ("fraction", unit, variants, limits):
                 return self._fraction(unit, variants, limits)
             case ("weighted", unit, *arms):
-                pairs: list[ast.expr] = [
-                    ast.Tuple([self._later(variant), self._later(weight)], LOAD) for variant, weight in arms
-                ]
-                return call("pick", self._hash(unit)[0], ast.Tuple(pairs, LOAD))
+                later = [self._later(*arm) for arm in arms]
+                return call("pick", self._hash(unit)[0], ast.Tuple(later, LOAD))
             case ("loop", str(name), int(scope), int(nodes), items, body, *initial):
                 return self._loop(name, scope, nodes, (items, body, *initial))
             case ("fail", int(place)):
@@ -354,8 +352,9 @@ class _Emitter:
         known = compared(kept, ast.IsNot(), ast.Constant(None))
         return ast.IfExp(known, chain, ast.Constant(None))
 
-    def _later(self, shape: Shape) -> ast.expr:
-        return ast.Lambda(arguments([]), self.value(shape))
+    def _later(self, *parts: Shape) -> ast.expr:
+        """A tuple of functions that evaluate the parts when they are needed."""
+        return ast.Tuple([ast.Lambda(arguments([]), self.value(part)) for part in parts], LOAD)
 
     def _loop(self, name: str, scope: int, nodes: int, parts: tuple[Shape, ...]) -> ast.expr:
         self.loops = True

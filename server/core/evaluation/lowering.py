@@ -65,6 +65,11 @@ def lower_flag(
     return _Lowering(flags, segments, bucketing, definition.key).flag(definition)
 
 
+def write_out(rule: Json, *, flag_key: str, segments: Mapping[str, Segment]) -> Json:
+    """One condition with its segments written out. Errors: InvalidDefinition, as lower_flag."""
+    return _Lowering({}, segments, Bucketing.V2, flag_key).written_out(rule)
+
+
 class _Lowering:
     """The lowering of one flag: what it may refer to, and what it has used so far."""
 
