@@ -5,12 +5,12 @@ is sound as a whole is `core/definitions/flagsets.py`'s question, asked once by 
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
 from server.core import references
+from server.core.definitions.fields import name_problem
 from server.core.environments import Bucketing, Environment, Project
 from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem
 from server.core.events import (
@@ -28,12 +28,9 @@ from server.core.events import (
 from server.core.flags import FlagDefinition
 from server.core.flagsets import FlagSet
 from server.core.json import Scalar
-from server.core.limits import METADATA_ENTRIES_MAX, NAME_CHARS_MAX
+from server.core.limits import METADATA_ENTRIES_MAX
 from server.core.salts import keep_salts
 from server.core.segments import Segment
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""A project's or environment's key: it stands in addresses and in `<project>/<environment>`."""
 
 DEPENDENTS_SHOWN_MAX: Final = 10
 
@@ -201,11 +198,9 @@ def _is_scalar(value: object) -> bool:
 
 
 def _check_name(what: str, key: str) -> None:
-    if len(key) > NAME_CHARS_MAX or not NAME.fullmatch(key):
-        raise InvalidRequest(
-            f"{what} key {key!r} is not allowed; expected 1 to {NAME_CHARS_MAX} letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit"
-        )
+    problem = name_problem(key)
+    if problem:
+        raise InvalidRequest(f"{what} key: {problem}")
 
 
 def _events(before: FlagSet, after: FlagSet, draft: _Draft) -> Iterator[Event]:

@@ -1,0 +1,48 @@
+"""Put events into the outbox, in the transaction of the change that caused them."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+
+from server.store import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One event to be announced; `payload` is JSON text."""
+
+    environment: str
+    type: str
+    payload: str
+    at: datetime
+
+
+def announce(connection: Connection, project: str, *, announcements: Sequence[Announcement]) -> None:
+    """Give each event its id and its place in the project's one order, and keep it until it is delivered."""
+    column = tables.projects.c
+    last = connection.execute(select(column.event_sequence).where(column.key == project)).scalar_one()
+    rows = [
+        {
+            "project": project,
+            "sequence": last + place,
+            # Random, not counted: a database restored from a backup must not give an old id to another event.
+            "id": f"evt_{uuid.uuid4().hex}",
+            "environment": each.environment,
+            "type": each.type,
+            "payload": each.payload,
+            "at": each.at,
+        }
+        for place, each in enumerate(announcements, start=1)
+    ]
+    connection.execute(insert(tables.outbox), rows)
+    connection.execute(update(tables.projects).where(column.key == project).values(event_sequence=last + len(rows)))
+
+
+def payload_text(fields: dict[str, str | int], *, before: str | None, after: str | None) -> str:
+    """An event's payload; `before` and `after` are JSON text already and are not read again."""
+    head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    return f'{head[:-1]},"before":{before or "null"},"after":{after or "null"}}}'

@@ -1,0 +1,118 @@
+"""Hold what a commit decided, check it a last time, and draw up what is to be written."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from server.core.definitions.flagsets import check_flag_set
+from server.core.definitions.problems import Problems
+from server.core.events import (
+    EnvironmentCreated,
+    EnvironmentUpdated,
+    Event,
+    FlagCreated,
+    FlagRemoved,
+    FlagUpdated,
+    ProjectCreated,
+    SegmentCreated,
+    SegmentRemoved,
+    SegmentUpdated,
+)
+from server.core.flagsets import FlagSet
+from server.core.references import Target
+from server.store.elsewhere import SharedChange
+from server.store.environments import StoredEnvironment
+from server.store.mapping import (
+    FlagText,
+    environment_text,
+    flag_text,
+    parse,
+    parse_flag,
+    parse_segment,
+    project_text,
+    segment_text,
+)
+from server.store.neighbourhood import Neighbourhood
+from server.store.saving import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The flag set before and after, what happened between, and the texts that will say so."""
+
+    before: StoredEnvironment
+    near: Neighbourhood
+    after: FlagSet
+    events: tuple[Event, ...]
+    flag_texts: Mapping[str, FlagText] = field(default_factory=dict)
+    segment_texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int:
+        """The environment's revision afterwards; creating a project is none of an environment's."""
+        here = any(not isinstance(event, ProjectCreated) for event in self.events)
+        return self.before.revision + here
+
+
+def decide(before: StoredEnvironment, near: Neighbourhood, *, after: FlagSet, events: tuple[Event, ...]) -> Decision:
+    """Write the definitions out."""
+    flags = {event.key: flag_text(event.after) for event in events if isinstance(event, FlagCreated | FlagUpdated)}
+    segments = {
+        event.key: segment_text(event.after) for event in events if isinstance(event, SegmentCreated | SegmentUpdated)
+    }
+    return Decision(before, near, after, events, flags, segments)
+
+
+def validate(decision: Decision, problems: Problems) -> None:
+    """Report everything that is wrong with the flag set afterwards.
+
+    The texts that will be stored are read back: whoever made the values, what is kept is what was checked.
+    """
+    found = Problems()
+    for key, text in decision.flag_texts.items():
+        parse_flag(key, parse(text.merged), problems=found)
+    for key, segment in decision.segment_texts.items():
+        parse_segment(key, parse(segment), problems=found)
+    if not found.errors:
+        found.add(check_flag_set(decision.after, touched=_touched(decision)))
+    problems.add(found.errors)
+
+
+def _touched(decision: Decision) -> list[Target] | None:
+    # Another bucketing concerns every flag.
+    if any(isinstance(event, EnvironmentUpdated) for event in decision.events):
+        return None
+    return [(event.kind, event.key) for event in decision.events if event.kind in ("flag", "segment")]
+
+
+def shared_changes(decision: Decision) -> Iterator[SharedChange]:
+    """Flags whose shared part is another than the stored one."""
+    for key, text in decision.flag_texts.items():
+        before = decision.near.flag_parts.get(key)
+        if before is not None and before != text.flag:
+            yield SharedChange(key, before, text.flag)
+
+
+def records(decision: Decision) -> Iterator[Record]:
+    """One record for each event, with the texts before and after."""
+    environment, revision = decision.after.environment.key, decision.revision
+    for event in decision.events:
+        before, after = _texts(decision, event)
+        if isinstance(event, ProjectCreated):
+            yield Record("", 0, event.type, event.kind, event.key, before, after)
+        else:
+            yield Record(environment, revision, event.type, event.kind, event.key, before, after)
+
+
+def _texts(decision: Decision, event: Event) -> tuple[str | None, str | None]:
+    match event:
+        case ProjectCreated():
+            return None, project_text(event.after)
+        case EnvironmentCreated():
+            return None, environment_text(event.after)
+        case EnvironmentUpdated():
+            return environment_text(event.before), environment_text(event.after)
+        case FlagCreated() | FlagUpdated() | FlagRemoved():
+            before, after = decision.near.flag_text(event.key), decision.flag_texts.get(event.key)
+            return (None if before is None else before.merged), (None if after is None else after.merged)
+        case SegmentCreated() | SegmentUpdated() | SegmentRemoved():
+            return decision.near.segment_texts.get(event.key), decision.segment_texts.get(event.key)

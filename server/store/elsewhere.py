@@ -1,0 +1,114 @@
+"""Carry a flag's shared part into the other environments that configure it, or refuse where it would not fit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, select
+
+from server.core.audit import canonical_json
+from server.core.definitions.flagsets import check_flag_set
+from server.core.definitions.problems import Problems, pointer
+from server.core.environments import Environment
+from server.core.flags import FlagDefinition
+from server.store import tables
+from server.store.environments import read_environment
+from server.store.flagsets import in_parts
+from server.store.mapping import FlagText, parse, parse_flag
+from server.store.neighbourhood import Neighbourhood, load_neighbourhood
+from server.store.saving import Record
+
+
+@dataclass(frozen=True, slots=True)
+class SharedChange:
+    """The shared part of one flag, as it was and as it will be."""
+
+    key: str
+    before: str
+    after: str
+
+
+def plan_elsewhere(
+    connection: Connection,
+    here: Environment,
+    *,
+    shared: Sequence[SharedChange],
+    replace_variants: bool,
+    problems: Problems,
+) -> list[Record]:
+    """What a change of shared parts means for the project's other environments; reports where it would not fit."""
+    by_key = {change.key: change for change in shared}
+    records: list[Record] = []
+    users: dict[str, list[str]] = {}
+    for environment, keys in sorted(_configured_elsewhere(connection, here, keys=by_key).items()):
+        for key in keys:
+            users.setdefault(key, []).append(environment)
+        changes = [by_key[key] for key in keys]
+        records += _plan_one(connection, here.project, environment, changes=changes, problems=problems)
+    if not replace_variants:
+        for key, environments in users.items():
+            _refuse_new_values(by_key[key], environments, problems)
+    return records
+
+
+def _configured_elsewhere(
+    connection: Connection, here: Environment, *, keys: Mapping[str, SharedChange]
+) -> dict[str, list[str]]:
+    columns = tables.flag_configs.c
+    query = (
+        select(columns.environment, columns.key)
+        .where(columns.project == here.project, columns.environment != here.key)
+        .order_by(columns.environment, columns.key)
+    )
+    found: dict[str, list[str]] = {}
+    if keys:
+        for part in in_parts(query, columns.key, keys):
+            for environment, key in connection.execute(part):
+                found.setdefault(environment, []).append(key)
+    return found
+
+
+def _plan_one(
+    connection: Connection, project: str, environment: str, *, changes: Sequence[SharedChange], problems: Problems
+) -> list[Record]:
+    stored = read_environment(connection, project=project, environment=environment)
+    near = load_neighbourhood(
+        connection, stored.environment, subjects={("flag", change.key): frozenset() for change in changes}
+    )
+    # What is damaged already cannot break; it stays in quarantine until it is put again.
+    sound = [change for change in changes if ("flag", change.key) not in near.damaged]
+    found = Problems()
+    definitions: dict[str, FlagDefinition] = {}
+    for change in sound:
+        text = FlagText(change.after, near.config_texts[change.key])
+        definition = parse_flag(change.key, parse(text.merged), problems=found)
+        if definition is not None:
+            definitions[change.key] = definition
+    _check(near, definitions, found)
+    problems.add(
+        replace(problem, message=f"in environment {environment!r}: {problem.message}") for problem in found.errors
+    )
+    return [_record(environment, stored.revision + 1, change, near.config_texts[change.key]) for change in sound]
+
+
+def _check(near: Neighbourhood, definitions: Mapping[str, FlagDefinition], found: Problems) -> None:
+    if found.errors:
+        return
+    changed = replace(near.flag_set, flags={**near.flag_set.flags, **definitions})
+    found.add(check_flag_set(changed, touched=[("flag", key) for key in definitions]))
+
+
+def _record(environment: str, revision: int, change: SharedChange, config: str) -> Record:
+    before, after = FlagText(change.before, config), FlagText(change.after, config)
+    return Record(environment, revision, "flag.updated", "flag", change.key, before.merged, after.merged)
+
+
+def _refuse_new_values(change: SharedChange, environments: Sequence[str], problems: Problems) -> None:
+    before, after = ((parse(text) or {}).get("variants", {}) for text in (change.before, change.after))
+    for name in before.keys() & after.keys():
+        if canonical_json(before[name]) != canonical_json(after[name]):
+            path = pointer(pointer("/flags", change.key) + "/variants", name)
+            problems.error(
+                path,
+                f"another value would also be served in {', '.join(environments)}; add a variant beside it, "
+                "or allow variants to be replaced",
+            )

@@ -1,0 +1,136 @@
+"""Turn rows into values by their JSON form, the same that users read and write."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from server.core.definitions.flags import read_flag, write_config_part, write_flag_part
+from server.core.definitions.problems import Problems, pointer
+from server.core.definitions.segments import read_segment, write_segment
+from server.core.environments import Bucketing, Environment, Project
+from server.core.flags import Flag, FlagConfig, FlagDefinition
+from server.core.json import Json, Scalar
+from server.core.segments import Segment
+
+Document: TypeAlias = dict[str, Any]
+"""A stored definition as a JSON object, not yet checked."""
+
+ENVIRONMENT_COLUMNS: Final = ("project", "key", "name", "bucketing", "critical", "metadata_document", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class FlagText:
+    """A flag as it is stored: the part that all environments share, and this environment's part."""
+
+    flag: str
+    config: str
+
+    @property
+    def merged(self) -> str:
+        """Both parts as one document; their names never meet."""
+        if self.flag == "{}" or self.config == "{}":
+            return self.flag if self.config == "{}" else self.config
+        return f"{self.flag[:-1]},{self.config[1:]}"
+
+
+def compact(document: Json) -> str:
+    """JSON text without spaces, in the order of the document: the order of weights has a meaning."""
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def parse(raw: bytes | str | None) -> Document | None:
+    """Read a stored document; None when it is damaged, so that one bad row does not stop the others."""
+    if raw is None:
+        return None
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def merged(flag_part: Document | None, config_part: Document | None) -> Document | None:
+    """Both parts of a flag as one document; None when one of them is damaged."""
+    return None if flag_part is None or config_part is None else {**flag_part, **config_part}
+
+
+def flag_text(definition: FlagDefinition) -> FlagText:
+    """Write a flag for the store."""
+    return FlagText(flag_part_text(definition.flag), config_text(definition.config))
+
+
+def flag_part_text(flag: Flag) -> str:
+    """Write what is the same in all environments."""
+    return compact(write_flag_part(flag))
+
+
+def config_text(config: FlagConfig) -> str:
+    """Write what belongs to one environment."""
+    return compact(write_config_part(config))
+
+
+def segment_text(segment: Segment) -> str:
+    """Write a segment for the store."""
+    return compact(write_segment(segment))
+
+
+def environment_text(environment: Environment) -> str:
+    """Write an environment as revisions and audit entries keep it."""
+    return compact(
+        {
+            "name": environment.name,
+            "bucketing": environment.bucketing.value,
+            "critical": environment.critical,
+            "metadata": dict(environment.metadata),
+            "source": environment.source,
+        }
+    )
+
+
+def project_text(project: Project) -> str:
+    """Write a project as audit entries keep it."""
+    return compact({"name": project.name})
+
+
+def parse_flag(key: str, document: Document | None, *, problems: Problems) -> FlagDefinition | None:
+    """Read a stored flag by the rules that it was accepted with; None and problems when it is damaged."""
+    path = pointer("/flags", key)
+    if document is None:
+        problems.error(path, "the stored definition is not a JSON object; put the flag again")
+        return None
+    return read_flag(key, document, problems=problems, path=path)
+
+
+def parse_segment(key: str, document: Document | None, *, problems: Problems) -> Segment | None:
+    """Read a stored segment by the rules that it was accepted with; None and problems when it is damaged."""
+    path = pointer("/segments", key)
+    if document is None:
+        problems.error(path, "the stored definition is not a JSON object; put the segment again")
+        return None
+    return read_segment(key, document, problems=problems, path=path)
+
+
+def environment_from_row(row: Mapping[str, Any]) -> Environment:
+    """Read an environment's row."""
+    return Environment(
+        project=row["project"],
+        key=row["key"],
+        name=row["name"],
+        bucketing=Bucketing(row["bucketing"]),
+        critical=row["critical"],
+        metadata=_metadata(row["metadata_document"]),
+        source=row["source"],
+    )
+
+
+def environment_from_text(project: str, key: str, text: str) -> Environment:
+    """Read an environment as `environment_text` wrote it."""
+    document = json.loads(text)
+    return Environment(project, key, **{**document, "bucketing": Bucketing(document["bucketing"])})
+
+
+def _metadata(raw: str) -> dict[str, Scalar]:
+    # No answer depends on flag-set metadata, so a damaged one is dropped and does not stop a whole environment.
+    document = parse(raw) or {}
+    return {key: value for key, value in document.items() if isinstance(value, str | int | float)}

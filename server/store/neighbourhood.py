@@ -1,0 +1,176 @@
+"""Load what a change touches together with everything whose soundness the change can affect."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from server.core import references
+from server.core.changes import Change, PutFlag, PutSegment, RemoveFlag, RemoveSegment
+from server.core.definitions.problems import Problems
+from server.core.environments import Environment
+from server.core.flags import Flag, FlagConfig, FlagDefinition, ValueType
+from server.core.flagsets import FlagSet
+from server.core.references import Target
+from server.core.segments import Segment
+from server.store import tables
+from server.store.flagsets import in_parts, raw
+from server.store.mapping import FlagText, merged, parse, parse_flag, parse_segment
+
+WHOLE_SET_FROM: Final = 1_000
+"""With this many things in sight it is quicker to read all than to choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """Part of a flag set: what is touched, whoever depends on it, and what all of these refer to."""
+
+    flag_set: FlagSet
+    """A damaged flag or segment stands here as an empty one, so that it can still be replaced or removed."""
+
+    flag_parts: Mapping[str, str]
+    """The stored text of flags as all environments share it; also of flags that only others configure."""
+
+    config_texts: Mapping[str, str]
+    segment_texts: Mapping[str, str]
+    damaged: frozenset[Target]
+
+    def flag_text(self, key: str) -> FlagText | None:
+        """A flag of this environment as it is stored."""
+        config = self.config_texts.get(key)
+        return None if config is None else FlagText(self.flag_parts[key], config)
+
+
+def subjects_of(changes: Iterable[Change]) -> dict[Target, frozenset[Target]]:
+    """The flags and segments that changes touch, each with what it will refer to."""
+    subjects: dict[Target, frozenset[Target]] = {}
+    for change in changes:
+        match change:
+            case PutFlag(definition):
+                subjects["flag", definition.key] = references.of_flag(definition)
+            case RemoveFlag(key):
+                subjects["flag", key] = frozenset()
+            case PutSegment(segment):
+                subjects["segment", segment.key] = references.of_segment(segment)
+            case RemoveSegment(key):
+                subjects["segment", key] = frozenset()
+    return subjects
+
+
+def load_neighbourhood(
+    connection: Connection,
+    environment: Environment,
+    *,
+    subjects: Mapping[Target, Collection[Target]],
+    whole: bool = False,
+) -> Neighbourhood:
+    """Load the part of an environment that a change of these subjects needs, or the whole of it."""
+    needed = None if whole else _needed(connection, environment, subjects=subjects)
+    if needed is None:
+        return _load(connection, environment, flags=None, segments=None)
+    flags = {key for kind, key in needed if kind == "flag"}
+    segments = {key for kind, key in needed if kind == "segment"}
+    return _load(connection, environment, flags=flags, segments=segments)
+
+
+def _needed(
+    connection: Connection, environment: Environment, *, subjects: Mapping[Target, Collection[Target]]
+) -> set[Target] | None:
+    """The subjects, whoever refers to them, and what all of these refer to; None when that is too much to choose."""
+    table = tables.references.c
+    referred, referring = (table.target_kind, table.target_key), (table.kind, table.key)
+    dependents = _closure(connection, environment, start=set(subjects), edge=(referred, referring))
+    if dependents is None:
+        return None
+    future = {target for targets in subjects.values() for target in targets}
+    return _closure(connection, environment, start=dependents | future, edge=(referring, referred))
+
+
+def _closure(
+    connection: Connection, environment: Environment, *, start: set[Target], edge: tuple[Sequence[Any], Sequence[Any]]
+) -> set[Target] | None:
+    (from_kind, from_key), (to_kind, to_key) = edge
+    table = tables.references.c
+    seen, frontier = set(start), set(start)
+    while frontier:
+        if len(seen) >= WHOLE_SET_FROM:
+            return None
+        query = (
+            select(from_kind, from_key, to_kind, to_key)
+            .where(table.project == environment.project, table.environment == environment.key)
+            .where(from_kind.in_(sorted({kind for kind, _ in frontier})))
+        )
+        found: set[Target] = set()
+        for part in in_parts(query, from_key, {key for _, key in frontier}):
+            rows = connection.execute(part)
+            found.update((kind, key) for own_kind, own_key, kind, key in rows if (own_kind, own_key) in frontier)
+        frontier = found - seen
+        seen |= frontier
+    return seen
+
+
+def _load(
+    connection: Connection,
+    environment: Environment,
+    *,
+    flags: Collection[str] | None,
+    segments: Collection[str] | None,
+) -> Neighbourhood:
+    loaded = _Loading({}, {}, {}, {}, {}, set())
+    flag, config, segment = tables.flags, tables.flag_configs, tables.segments
+    here = (
+        (config.c.project == flag.c.project) & (config.c.key == flag.c.key) & (config.c.environment == environment.key)
+    )
+    query = (
+        select(flag.c.key, raw(flag.c.document), raw(config.c.document))
+        .join_from(flag, config, here, isouter=True)
+        .where(flag.c.project == environment.project)
+    )
+    for part in in_parts(query, flag.c.key, flags):
+        for key, flag_raw, config_raw in connection.execute(part):
+            _add_flag(loaded, key, flag_raw, config_raw)
+    query = select(segment.c.key, raw(segment.c.document)).where(
+        segment.c.project == environment.project, segment.c.environment == environment.key
+    )
+    for part in in_parts(query, segment.c.key, segments):
+        for key, segment_raw in connection.execute(part):
+            _add_segment(loaded, key, segment_raw)
+    return Neighbourhood(
+        FlagSet(environment, loaded.flags, loaded.segments),
+        loaded.flag_parts,
+        loaded.config_texts,
+        loaded.segment_texts,
+        frozenset(loaded.damaged),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    flag_parts: dict[str, str]
+    config_texts: dict[str, str]
+    segment_texts: dict[str, str]
+    flags: dict[str, FlagDefinition]
+    segments: dict[str, Segment]
+    damaged: set[Target]
+
+
+def _add_flag(loaded: _Loading, key: str, flag_raw: bytes, config_raw: bytes | None) -> None:
+    loaded.flag_parts[key] = flag_raw.decode("utf-8", "replace")
+    if config_raw is None:
+        return
+    loaded.config_texts[key] = config_raw.decode("utf-8", "replace")
+    definition = parse_flag(key, merged(parse(flag_raw), parse(config_raw)), problems=Problems())
+    if definition is None:
+        loaded.damaged.add(("flag", key))
+        definition = FlagDefinition(Flag(key, ValueType.BOOLEAN, {}), FlagConfig(enabled=False))
+    loaded.flags[key] = definition
+
+
+def _add_segment(loaded: _Loading, key: str, segment_raw: bytes) -> None:
+    loaded.segment_texts[key] = segment_raw.decode("utf-8", "replace")
+    segment = parse_segment(key, parse(segment_raw), problems=Problems())
+    if segment is None:
+        loaded.damaged.add(("segment", key))
+        segment = Segment(key, keys=())
+    loaded.segments[key] = segment

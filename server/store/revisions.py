@@ -1,0 +1,101 @@
+"""Read flags, segments and environments as they were at an earlier revision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from server.core.errors import NotFound
+from server.core.events import SubjectKind
+from server.store import tables
+from server.store.environments import read_environment
+from server.store.flagsets import StoredFlagSet, raw
+from server.store.mapping import Document, environment_from_text, parse
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRevision:
+    """A thing as one commit left it."""
+
+    revision: int
+    at: datetime
+    document: Document | None
+    """None when the commit removed it."""
+
+
+def list_revisions(
+    connection: Connection, *, project: str, environment: str, key: str, kind: SubjectKind = "flag"
+) -> list[StoredRevision]:
+    """Every revision of one flag, segment or environment, the oldest first; empty when it never existed."""
+    columns = tables.revisions.c
+    query = (
+        select(columns.revision, columns.at, raw(columns.document))
+        .where(columns.project == project, columns.environment == environment)
+        .where(columns.kind == kind, columns.key == key)
+        .order_by(columns.revision)
+    )
+    return [StoredRevision(revision, at, parse(document)) for revision, at, document in connection.execute(query)]
+
+
+def read_revision(
+    connection: Connection, *, project: str, environment: str, key: str, revision: int, kind: SubjectKind = "flag"
+) -> StoredRevision:
+    """A flag, segment or environment as of a revision: the last one that touched it until then.
+
+    Errors: NotFound when it did not exist then.
+    """
+    columns = tables.revisions.c
+    query = (
+        select(columns.revision, columns.at, raw(columns.document))
+        .where(columns.project == project, columns.environment == environment)
+        .where(columns.kind == kind, columns.key == key, columns.revision <= revision)
+        .order_by(columns.revision.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    if row is None or row[2] is None:
+        raise NotFound(f"{kind} {key!r} is not in revision {revision} of '{project}/{environment}'")
+    return StoredRevision(row[0], row[1], parse(row[2]))
+
+
+def load_documents_at(connection: Connection, *, project: str, environment: str, revision: int) -> StoredFlagSet:
+    """A whole environment as of a revision. Errors: NotFound when it did not have that revision."""
+    stored = read_environment(connection, project=project, environment=environment)
+    if not 1 <= revision <= stored.revision:
+        raise NotFound(f"'{project}/{environment}' has revisions 1 to {stored.revision}, asked for {revision}")
+    of_kind = _documents_at(connection, project, environment, revision=revision)
+    text = of_kind["environment"][environment]
+    assert text is not None  # An environment's first commit writes it, and nothing removes it.
+    return StoredFlagSet(
+        environment_from_text(project, environment, text.decode()),
+        revision,
+        {key: parse(document) for key, document in of_kind["flag"].items() if document is not None},
+        {key: parse(document) for key, document in of_kind["segment"].items() if document is not None},
+    )
+
+
+def _documents_at(
+    connection: Connection, project: str, environment: str, *, revision: int
+) -> Mapping[str, Mapping[str, bytes | None]]:
+    table = tables.revisions
+    last = (
+        select(table.c.kind, table.c.key, func.max(table.c.revision).label("revision"))
+        .where(table.c.project == project, table.c.environment == environment, table.c.revision <= revision)
+        .group_by(table.c.kind, table.c.key)
+        .subquery()
+    )
+    query = (
+        select(table.c.kind, table.c.key, raw(table.c.document))
+        .join_from(
+            last,
+            table,
+            (table.c.kind == last.c.kind) & (table.c.key == last.c.key) & (table.c.revision == last.c.revision),
+        )
+        .where(table.c.project == project, table.c.environment == environment)
+        .order_by(table.c.key)
+    )
+    found: dict[str, dict[str, bytes | None]] = {"environment": {}, "flag": {}, "segment": {}}
+    for kind, key, document in connection.execute(query):
+        found[kind][key] = document
+    return found

@@ -1,0 +1,270 @@
+"""Write what a commit decided: state, references, revisions, audit entries and announcements."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, and_, bindparam, delete, exists, insert, update
+
+from server.core import references
+from server.core.audit import AuditEntry
+from server.core.environments import Environment, Project
+from server.core.events import Event
+from server.core.flags import Flag
+from server.core.references import Target
+from server.store import failpoints, tables
+from server.store.announce import Announcement, announce, payload_text
+from server.store.audit import append_entries
+from server.store.mapping import FlagText, compact, parse
+from server.store.neighbourhood import Neighbourhood
+
+IMPORT_FLAGS_MIN: Final = 100
+"""From this many new flags on a commit counts as an import, for its failpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who asked for a commit, and why; the same for all that it writes."""
+
+    project: str
+    actor: str
+    now: datetime
+    reason: str
+    cause: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that a commit touched, in one environment, as documents' texts."""
+
+    environment: str
+    """"" for what belongs to no environment."""
+
+    revision: int
+    type: str
+    """An event's type, such as "flag.updated"."""
+
+    kind: str
+    key: str
+    before: str | None
+    after: str | None
+
+
+def save_flags(
+    connection: Connection,
+    environment: Environment,
+    *,
+    flags: Mapping[str, tuple[Flag, FlagText]],
+    removed: Collection[str],
+    stored: Neighbourhood,
+) -> None:
+    """Write flags and their configurations in one environment."""
+    here = {"project": environment.project, "environment": environment.key}
+    _delete(connection, tables.flag_configs, [{**here, "key": key} for key in removed])
+    _delete_unconfigured(connection, environment.project, keys=removed)
+    shared = [
+        _flag_row(environment.project, flag, text)
+        for key, (flag, text) in flags.items()
+        if stored.flag_parts.get(key) != text.flag
+    ]
+    _insert(connection, tables.flags, [row for row in shared if row["key"] not in stored.flag_parts])
+    _update(connection, tables.flags, [row for row in shared if row["key"] in stored.flag_parts])
+    configs = [
+        {**here, "key": key, "document": text.config}
+        for key, (_, text) in flags.items()
+        if stored.config_texts.get(key) != text.config
+    ]
+    created = [row for row in configs if row["key"] not in stored.config_texts]
+    half = len(created) // 2 if len(created) >= IMPORT_FLAGS_MIN else 0
+    _insert(connection, tables.flag_configs, created[:half])
+    if half:
+        failpoints.reach("import.half")
+    _insert(connection, tables.flag_configs, created[half:])
+    _update(connection, tables.flag_configs, [row for row in configs if row["key"] in stored.config_texts])
+
+
+def save_segments(
+    connection: Connection,
+    environment: Environment,
+    *,
+    texts: Mapping[str, str],
+    removed: Collection[str],
+    stored: Neighbourhood,
+) -> None:
+    """Write an environment's segments."""
+    here = {"project": environment.project, "environment": environment.key}
+    _delete(connection, tables.segments, [{**here, "key": key} for key in removed])
+    rows = [{**here, "key": key, "document": text} for key, text in texts.items()]
+    _insert(connection, tables.segments, [row for row in rows if row["key"] not in stored.segment_texts])
+    _update(connection, tables.segments, [row for row in rows if row["key"] in stored.segment_texts])
+
+
+def save_references(
+    connection: Connection, environment: Environment, *, events: Iterable[Event], damaged: Iterable[Target]
+) -> None:
+    """Write who refers to whom, where that changed."""
+    here = {"project": environment.project, "environment": environment.key}
+    doubtful = set(damaged)
+    gone: list[dict[str, Any]] = []
+    added: list[dict[str, Any]] = []
+    for event in events:
+        before, after = _references(event, event.before), _references(event, event.after)
+        if before == after and (event.kind, event.key) not in doubtful:
+            continue
+        own = {**here, "kind": event.kind, "key": event.key}
+        if event.before is not None:
+            gone.append(own)
+        added.extend({**own, "target_kind": kind, "target_key": key} for kind, key in sorted(after))
+    _delete(connection, tables.references, gone)
+    _insert(connection, tables.references, added)
+
+
+def save_project(connection: Connection, project: Project, *, now: datetime) -> None:
+    """Write a new project."""
+    row = {"key": project.key, "name": project.name, "event_sequence": 0, "created_at": now}
+    _insert(connection, tables.projects, [row])
+
+
+def save_environment(connection: Connection, environment: Environment, *, is_new: bool, now: datetime) -> None:
+    """Write what belongs to the environment itself."""
+    row = {
+        "project": environment.project,
+        "key": environment.key,
+        "name": environment.name,
+        "bucketing": environment.bucketing.value,
+        "critical": environment.critical,
+        "metadata_document": compact(dict(environment.metadata)),
+        "source": environment.source,
+    }
+    if is_new:
+        _insert(connection, tables.environments, [{**row, "revision": 0, "created_at": now}])
+    else:
+        _update(connection, tables.environments, [row])
+
+
+def save_records(connection: Connection, cause: Cause, *, records: Sequence[Record], damaged: Iterable[Target]) -> None:
+    """Write revisions, audit entries and announcements; the environments' counters go up with them."""
+    counters = {record.environment: record.revision for record in records if record.environment}
+    _update(
+        connection,
+        tables.environments,
+        [{"project": cause.project, "key": key, "revision": revision} for key, revision in counters.items()],
+    )
+    _insert(connection, tables.revisions, [_revision_row(cause, record) for record in records if record.environment])
+    failpoints.reach("commit.saved")
+    append_entries(connection, cause.project, entries=[_entry(cause, record) for record in records])
+    failpoints.reach("commit.audited")
+    doubtful = set(damaged)
+    announce(
+        connection,
+        cause.project,
+        announcements=[_announcement(cause, record, doubtful=doubtful) for record in records],
+    )
+
+
+def _delete_unconfigured(connection: Connection, project: str, *, keys: Collection[str]) -> None:
+    # A flag that no environment configures any more is gone; its revisions stay.
+    flag, config = tables.flags.c, tables.flag_configs.c
+    used = exists().where(config.project == flag.project, config.key == flag.key)
+    if keys:
+        connection.execute(
+            delete(tables.flags).where(flag.project == project, flag.key == bindparam("own_key"), ~used),
+            [{"own_key": key} for key in keys],
+        )
+
+
+def _flag_row(project: str, flag: Flag, text: FlagText) -> dict[str, Any]:
+    return {
+        "project": project,
+        "key": flag.key,
+        "type": flag.type.value,
+        "kind": flag.kind.value,
+        "owner": flag.owner,
+        "archived_at": flag.archived_at,
+        "document": text.flag,
+    }
+
+
+def _references(event: Event, value: Any) -> frozenset[Target]:
+    if value is None:
+        return frozenset()
+    match event.kind:
+        case "flag":
+            return references.of_flag(value)
+        case "segment":
+            return references.of_segment(value)
+    return frozenset()
+
+
+def _revision_row(cause: Cause, record: Record) -> dict[str, Any]:
+    return {
+        "project": cause.project,
+        "environment": record.environment,
+        "revision": record.revision,
+        "kind": record.kind,
+        "key": record.key,
+        "document": record.after,
+        "at": cause.now,
+    }
+
+
+def _entry(cause: Cause, record: Record) -> AuditEntry:
+    return AuditEntry(
+        project=cause.project,
+        sequence=0,
+        environment=record.environment,
+        revision=record.revision,
+        actor=cause.actor,
+        action=record.type,
+        subject_kind=record.kind,
+        subject_key=record.key,
+        before=record.before,
+        after=record.after,
+        reason=cause.reason,
+        cause=cause.cause,
+        request_id=cause.request_id,
+        at=cause.now,
+    )
+
+
+def _announcement(cause: Cause, record: Record, *, doubtful: set[Target]) -> Announcement:
+    fields: dict[str, str | int] = {
+        "project": cause.project,
+        "environment": record.environment,
+        "revision": record.revision,
+        "kind": record.kind,
+        "key": record.key,
+        "actor": cause.actor,
+        "reason": cause.reason,
+        "cause": cause.cause,
+        "requestId": cause.request_id,
+    }
+    # A damaged document may be no JSON at all; the payload must be.
+    unsure = (record.kind, record.key) in doubtful and parse(record.before) is None
+    payload = payload_text(fields, before=None if unsure else record.before, after=record.after)
+    return Announcement(record.environment, record.type, payload, cause.now)
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _update(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    # Parameters may not have a column's name when they are not its new value.
+    keys = [column.name for column in table.primary_key]
+    if rows:
+        where = and_(*(table.c[name] == bindparam(f"own_{name}") for name in keys))
+        values: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name not in keys}
+        renamed = [{f"own_{name}" if name in keys else name: value for name, value in row.items()} for row in rows]
+        connection.execute(update(table).where(where).values(values), renamed)
+
+
+def _delete(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        where = and_(*(table.c[name] == bindparam(f"own_{name}") for name in rows[0]))
+        connection.execute(
+            delete(table).where(where), [{f"own_{name}": value for name, value in row.items()} for row in rows]
+        )
