@@ -14,8 +14,12 @@ _UINT64_MAX: Final = 2**64 - 1
 _INT64_MIN: Final = -(2**63)
 
 
-def hash32(data: bytes | str) -> int:
-    """MurmurHash3 x86-32 with seed 0, unsigned; text is hashed as UTF-8."""
+def hash32(data: bytes) -> int:
+    """MurmurHash3 x86-32 with seed 0, unsigned.
+
+    Bytes only: mmh3 5.3 takes text too, but ends the whole process by a segmentation fault when that text has a
+    surrogate in it. Encoding it first raises UnicodeEncodeError instead.
+    """
     return mmh3.hash(data, 0, False)
 
 
@@ -48,7 +52,7 @@ def unit_text(value: Json) -> str | None:
 def share_bucket(salt: str, unit: Json) -> int | None:
     """The unit's place in 0..SHARE_PARTS-1 for a share with this salt; None without a bucketing key."""
     text = unit_text(unit)
-    return None if text is None else bucket(hash32(f"{salt}:{text}"), SHARE_PARTS)
+    return None if text is None else bucket(hash32(f"{salt}:{text}".encode()), SHARE_PARTS)
 
 
 def canonical_cbor(value: Json) -> bytes:

@@ -29,6 +29,7 @@ from server.core.evaluation.syntax import (
     compared,
     constant,
     data_name,
+    encoded,
     function,
     hash_call,
     load,
@@ -314,12 +315,12 @@ class _Emitter:
         match unit:
             case ("text", read, bool(typed)):
                 text = self.value(read)
-                return hash_call(call("canonical_cbor", text) if typed else text), False
+                return hash_call(call("canonical_cbor", text) if typed else encoded(text)), False
             case ("shorthand", 0, int(place), False):
                 get = ast.Call(ast.Attribute(load("c"), "get", LOAD), [ast.Constant(TARGETING_KEY)], [])
                 kept, again = self._keep(get)
                 is_text = ast.BoolOp(ast.And(), [compared(class_of(kept), ast.Is(), load("str")), again()])
-                hashed = hash_call(ast.BinOp(constant(place), ast.Add(), again()))
+                hashed = hash_call(encoded(ast.BinOp(constant(place), ast.Add(), again())))
                 return ast.IfExp(is_text, hashed, ast.Constant(None)), True
             case ("shorthand", int(scope), int(place), bool(typed)):
                 data = load(data_name(scope))
@@ -330,7 +331,9 @@ class _Emitter:
                 general = call("unit_hash", again(), data, constant(place), ast.Constant(typed))
                 if typed:
                     return ast.IfExp(compared(kept, ast.Is(), ast.Constant(None)), ast.Constant(None), general), True
-                return ast.IfExp(compared(class_of(kept), ast.Is(), load("str")), hash_call(again()), general), True
+                return ast.IfExp(
+                    compared(class_of(kept), ast.Is(), load("str")), hash_call(encoded(again())), general
+                ), True
         raise AssertionError(f"{unit[0]} is not a unit")
 
     def _fraction(self, unit: Shape, variants: Sequence[Shape], limits: Sequence[int]) -> ast.expr:

@@ -152,7 +152,7 @@ class _Narrator:
         )
 
     def _hashed(self, text: str) -> int:
-        return hash32(canonical_cbor(text)) if self.bucketing is Bucketing.V3 else hash32(text)
+        return hash32(canonical_cbor(text)) if self.bucketing is Bucketing.V3 else hash32(text.encode())
 
     def _default(self, config: FlagConfig) -> Iterator[Step]:
         if config.default is None:

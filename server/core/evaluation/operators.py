@@ -272,7 +272,7 @@ def unit_hash(unit: Json, data: Json, key: str, typed: bool) -> int | None:
         return None if unit is None or isinstance(unit, list) else hash32(canonical_cbor(unit))
     if unit is None:
         return shorthand_hash(data, key, typed)
-    return hash32(unit) if isinstance(unit, str) else None
+    return hash32(unit.encode()) if isinstance(unit, str) else None
 
 
 def shorthand_hash(data: Json, key: str, typed: bool) -> int | None:
@@ -280,7 +280,7 @@ def shorthand_hash(data: Json, key: str, typed: bool) -> int | None:
     unit = follow(data, ("targetingKey",))
     if not isinstance(unit, str) or not unit:
         return None
-    return hash32(canonical_cbor([key, unit])) if typed else hash32(key + unit)
+    return hash32(canonical_cbor([key, unit])) if typed else hash32((key + unit).encode())
 
 
 def pick(hashed: int | None, arms: Arms) -> Json:

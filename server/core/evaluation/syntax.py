@@ -28,8 +28,13 @@ def call(called: str, *operands: ast.expr) -> ast.expr:
     return ast.Call(ast.Name(called, LOAD), list(operands), [])
 
 
+def encoded(text: ast.expr) -> ast.expr:
+    """The text's UTF-8 bytes."""
+    return ast.Call(ast.Attribute(text, "encode", LOAD), [], [])
+
+
 def hash_call(data: ast.expr) -> ast.expr:
-    """MurmurHash3 x86-32, seed 0, unsigned."""
+    """MurmurHash3 x86-32 of bytes, seed 0, unsigned."""
     return ast.Call(ast.Name("murmur", LOAD), [data, ast.Constant(0), ast.Constant(False)], [])
 
 
