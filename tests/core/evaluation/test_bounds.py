@@ -60,14 +60,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_worst_case_is_bounded(name: str) -> None:
-    """The best of several runs counts: the bound is on the work, not on a busy machine."""
+    """The best of several runs, in the thread's own time: the bound is on the work, not on a busy machine."""
     evaluate = compile_rule(HOSTILE[name], flag_key="f", bucketing=Bucketing.V2)
     best = float("inf")
     for _ in range(7):
-        started = time.perf_counter()
+        started = time.thread_time()
         with contextlib.suppress(Failure):
             evaluate(CONTEXT, 0)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
 
     assert best < WORST_S
 
