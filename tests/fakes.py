@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from google.protobuf.struct_pb2 import Struct
+
 from server.core.environments import Environment
 from server.core.evaluation.snapshot import CompiledFlag, Evaluator, Snapshot
 from server.core.flags import ValueType
@@ -110,10 +112,13 @@ class FakeCall:
         return self.remaining_s
 
 
+def struct(attributes: Mapping[str, Any]) -> Struct:
+    """A context as a message."""
+    message = Struct()
+    message.update(dict(attributes))
+    return message
+
+
 def struct_bytes(attributes: Mapping[str, Any]) -> bytes:
     """A context as it travels."""
-    from google.protobuf.struct_pb2 import Struct
-
-    struct = Struct()
-    struct.update(dict(attributes))
-    return struct.SerializeToString()
+    return struct(attributes).SerializeToString()

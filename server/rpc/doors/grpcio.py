@@ -161,8 +161,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             try:
                 await _send_all(function(request, call), call, context)
             except grpc.aio.BaseError:
-                # The client or the server is gone: the library's own affair.
-                raise
+                raise _gone() from None
             except Exception as error:
                 await _abort(context, call, abort_for(error, path))
             finally:
@@ -181,7 +180,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             try:
                 await _send_all(function(requests, call), call, context)
             except grpc.aio.BaseError:
-                raise
+                raise _gone() from None
             except Exception as error:
                 await _abort(context, call, abort_for(error, path))
             finally:
@@ -229,6 +228,11 @@ def _serve_unary_async(path: str, function: UnaryAsync) -> Serve:
         return reply
 
     return serve
+
+
+def _gone() -> asyncio.CancelledError:
+    """What to raise when a message cannot be sent for the client has left; the library logs other errors at length."""
+    return asyncio.CancelledError("the call is over")
 
 
 async def _send_all(replies: AsyncIterator[bytes], call: "_GrpcCall", context: Any) -> None:

@@ -1,0 +1,60 @@
+"""Serve flags on a port of the loopback interface for one test."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+import pytest
+
+from server.core.evaluation.snapshot import CompiledFlag
+from server.live.holder import Holder
+from server.rpc.doors.grpcio import GrpcServer
+from server.rpc.services import Services, make_services
+from server.rpc.table import Table
+from tests.fakes import fake_clock, holder_of, snapshot_of
+
+
+@dataclass
+class Running:
+    """A server and a channel to it."""
+
+    services: Services
+    server: GrpcServer
+    port: int
+    channel: grpc.aio.Channel
+
+    async def call(self, path: str, raw: bytes = b"", **options: Any) -> bytes:
+        """Send bytes to a unary method; the reply's bytes."""
+        method = self.channel.unary_unary(path, request_serializer=None, response_deserializer=None)
+        reply: bytes = await method(raw, **options)
+        return reply
+
+    async def refused(self, path: str, raw: bytes = b"", **options: Any) -> tuple[grpc.StatusCode, str]:
+        """Send bytes to a unary method that is to refuse them; status and message."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.call(path, raw, **options)
+        return caught.value.code(), caught.value.details() or ""
+
+
+Serve: TypeAlias = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Start servers over flags, a holder or a bare table; they stop with the test."""
+    running: list[Running] = []
+
+    async def start(*flags: CompiledFlag, holder: Holder | None = None, table: Table | None = None) -> Running:
+        services = make_services(holder or holder_of(snapshot_of(*flags)), clock=fake_clock)
+        server = GrpcServer(services.table if table is None else table, services.drain)
+        (port,) = await server.start(["127.0.0.1:0"])
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
+        running.append(Running(services, server, port, channel))
+        return running[-1]
+
+    yield start
+    for each in running:
+        await each.channel.close(None)
+        await each.server.stop()
