@@ -15,6 +15,9 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 def key_problem(key: Json, what: str = "key") -> str:
     """What is wrong with the key of a flag, segment, variant or rule: "" for nothing."""
+    if type(key) is str and 0 < len(key) <= KEY_CHARS_MAX and key.isprintable() and key[0] != " " != key[-1]:
+        return ""
+    # Less usual: a key that is wrong, or one with a character that does not print, such as a no-break space.
     if type(key) is not str:
         return f"a {what} is a text, not {shown(key)}"
     if not 1 <= len(key) <= KEY_CHARS_MAX:

@@ -155,9 +155,8 @@ def _check_default(default: Json, variants: Mapping[str, Json] | None, path: Pat
 def _read_state(state: Json, path: Path, problems: Problems) -> bool:
     if isinstance(state, str) and state in _STATES:
         return _STATES[state]
-    problems.error(
-        path, "is missing; write ENABLED or DISABLED" if state is None else f"{shown(state)} is not ENABLED or DISABLED"
-    )
+    given = "is missing" if state is None else f"is {shown(state)}"
+    problems.error(path, f"{given}; write ENABLED or DISABLED")
     return False
 
 

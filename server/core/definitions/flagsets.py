@@ -159,17 +159,17 @@ class _Check:
     def flag(self, definition: FlagDefinition) -> None:
         path = pointer("/flags", definition.key)
         before = len(self.problems.errors)
-        for at, rule in rules_of(definition.config, path):
-            self.references(rule, at, lenient=definition.config.lenient)
+        named = flag_segments(definition)
+        if not named <= self.segments.keys():
+            for at, rule in rules_of(definition.config, path):
+                self.references(rule, at, lenient=definition.config.lenient)
         self.prerequisites(definition, path)
         is_flat = self.nesting(definition.key, path, self.prerequisite_depths, "prerequisites")
-        if is_flat and len(self.problems.errors) == before and self.is_finite(definition):
+        if is_flat and len(self.problems.errors) == before and self.is_finite(definition, named):
             self.size(definition)
 
     def references(self, rule: Json, path: Path, *, lenient: bool) -> None:
         known = self.segments
-        if all(key in known for key in references(rule)):
-            return
         for at, key in reference_paths(rule, path):
             if key not in known and (SEGMENT, key) not in self.unread:
                 self.problems.warn(at, f"segment {shown(key)} does not exist{suggestion(key, known)}", lenient=lenient)
@@ -226,12 +226,14 @@ class _Check:
             self.problems.error(path, f"{what} are nested {depth} deep, at most {depths.most} is allowed")
         return depth <= depths.most
 
-    def is_finite(self, definition: FlagDefinition) -> bool:
+    def is_finite(self, definition: FlagDefinition, named: Iterable[str] | None = None) -> bool:
         """Whether the segments that a flag names, and its prerequisites name, can be written out."""
-        named = flag_segments(definition)
-        return all(self.segment_depths.is_sound(key) for key in named) and all(
-            self.is_finite(self.flags[item.flag]) for item in definition.config.prerequisites if item.flag in self.flags
-        )
+        key = definition.key
+        if key not in self.finite:
+            named = flag_segments(definition) if named is None else named
+            required = [self.flags[item.flag] for item in definition.config.prerequisites if item.flag in self.flags]
+            self.finite[key] = all(map(self.segment_depths.is_sound, named)) and all(map(self.is_finite, required))
+        return self.finite[key]
 
     def size(self, definition: FlagDefinition) -> None:
         try:
@@ -241,8 +243,8 @@ class _Check:
 
 
 _HASHES_ITS_KEY: Final = (
-    "flag {} splits by `fractional` without a bucketing value, which under bucketing v3 cannot be written out in another "
-    'flag; give it one, such as {{{{"var": "targetingKey"}}}}'
+    "flag {} splits by `fractional` without a bucketing value, which under bucketing v3 cannot be written out in "
+    'another flag; give it one, such as {{"var": "targetingKey"}}'
 )
 
 

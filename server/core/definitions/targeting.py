@@ -146,7 +146,10 @@ class _Walk:
                 self.problems.error(path, f"the rule has more than {RULE_NODES_MAX} operators and operands")
             return
         kind = type(rule)
-        if kind is dict:
+        if kind is str:
+            if position or len(rule) > CONTEXT_VALUE_BYTES_MAX:
+                self.scalar(rule, path, position)
+        elif kind is dict:
             if depth >= RULE_DEPTH_MAX:
                 self.problems.error(path, f"operators are nested more than {RULE_DEPTH_MAX} deep")
             elif len(rule) == 1:
@@ -171,7 +174,9 @@ class _Walk:
             self.warn(path, "a list is not a variant; a rule gives a variant's key, true, false or null")
         if len(items) > LIST_ITEMS_MAX:
             self.problems.error(path, f"the list has {len(items)} items, at most {LIST_ITEMS_MAX} are allowed")
-        elif set(map(type, items)) <= SCALARS:
+        elif (kinds := set(map(type, items))) <= SCALARS:
+            if kinds == {str} and max(map(len, items)) <= CONTEXT_VALUE_BYTES_MAX:
+                return
             for index, item in enumerate(items):
                 if type(item) is not str or len(item) > CONTEXT_VALUE_BYTES_MAX:
                     self.scalar(item, (path, index), OPERAND)
@@ -215,13 +220,9 @@ class _Walk:
 
     def operator(self, operator: str, operand: Json, path: Path, depth: int, position: int) -> None:
         at = (path, operator)
-        if operator == "$ref":
-            if not isinstance(operand, str):
-                self.warn(at, f"$ref takes a segment's key, not {shown(operand)}")
-            return
         arity = ARITY.get(operator)
         if arity is None:
-            self.warn(path, f"unknown operator {shown(operator)}{suggestion(str(operator), OPERATORS)}")
+            self.no_operator(operator, operand, path)
             return
         if type(operand) is not list:
             if operator not in SUGARED:
@@ -238,6 +239,12 @@ class _Walk:
             for index, item in enumerate(operand):
                 self.visit(item, (at, index), depth, OPERAND)
 
+    def no_operator(self, operator: str, operand: Json, path: Path) -> None:
+        if operator != "$ref":
+            self.warn(path, f"unknown operator {shown(operator)}{suggestion(str(operator), OPERATORS)}")
+        elif not isinstance(operand, str):
+            self.warn((path, operator), f"$ref takes a segment's key, not {shown(operand)}")
+
     def yes_or_no(self, operator: str, path: Path, position: int) -> None:
         wanted = [key for key, bit in (("true", IF_TRUTHY), ("false", IF_FALSY)) if position & bit]
         missing = [key for key in wanted if key not in (self.variants or ())]
@@ -252,7 +259,11 @@ class _Walk:
     def var(self, operands: list[Json], path: Path, _depth: int, _position: int) -> None:
         self.nodes += 1
         if operands:
-            self.variable(operands[0], path)
+            name = operands[0]
+            if type(name) is not str or name[:1] == "$" or len(name) > CONTEXT_KEY_BYTES_MAX:
+                self.variable(name, path)
+            if len(operands) == 1:
+                return
         for index, value in enumerate(operands[1:], start=1):
             if type(value) in SCALARS:
                 self.scalar(value, (path, index), OPERAND)
