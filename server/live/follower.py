@@ -1,12 +1,12 @@
 """Follow the database: load what it has, notice what commits change, outlive its absence."""
 
 import logging
+import os
 import random
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -17,7 +17,7 @@ from server.core.evaluation.snapshot import Snapshot
 from server.live.holder import Holder, Serving
 from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
-from server.store.engine import data_version, reading, shown
+from server.store.engine import data_version, reading, shown, translated
 from server.store.environments import list_environments
 from server.store.flagsets import load_documents
 from server.store.migrations import migrate
@@ -92,11 +92,12 @@ class Follower:
                 self._stopping.wait(self._retry_s)
 
     def _open(self) -> None:
-        """Bring the schema up to date and load everything. Errors: StoreUnavailable, StoreCorrupt."""
-        path = self._engine.url.database
-        if path and self._kept is not None and not Path(path).exists() and self._kept.any():
+        """Bring the schema up to date. Errors: StoreUnavailable, StoreCorrupt."""
+        known = self._holder.loaded or (self._kept is not None and self._kept.any())
+        if known and self._file() is None:
+            # Far more often a volume that is not mounted than a wish to begin anew.
             raise StoreUnavailable(
-                f"{shown(self._engine)} does not exist, though flag sets from it are kept in {self._kept.directory}; "
+                f"{shown(self._engine)} does not exist, though flag sets from it are known; "
                 "bring the file back, or run `flagstaff migrate` to begin anew"
             )
         applied = migrate(self._engine)
@@ -105,15 +106,28 @@ class Follower:
 
     def _look_on(self) -> None:
         """Refresh at once, then at every commit. Returns when stopping. Errors: as the store's."""
-        with self._engine.connect() as connection:
+        file = self._file()
+        with translated(self._engine), self._engine.connect() as connection:
             seen: int | None = None
             while not self._stopping.is_set():
+                if self._file() != file:
+                    # An open connection would follow the old file for ever.
+                    self._engine.dispose()
+                    raise StoreUnavailable(f"the file of {shown(self._engine)} was taken away or replaced")
                 version = _version(connection)
                 if version != seen or self._wake.is_set():
                     self._wake.clear()
                     self._refresh()
                     seen = version
                 self._stopping.wait(self._poll_s)
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file the database is; None when there is none."""
+        try:
+            status = os.stat(self._engine.url.database or "")
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _refresh(self) -> None:
         serving = self._holder.serving

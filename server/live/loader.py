@@ -7,9 +7,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from server.core import references
-from server.core.definitions.flags import read_flag
 from server.core.definitions.problems import Problems
-from server.core.definitions.segments import read_segment
 from server.core.evaluation.compiler import quarantine
 from server.core.evaluation.snapshot import CompiledFlag, Snapshot
 from server.core.evaluation.snapshots import compile_one
@@ -17,8 +15,8 @@ from server.core.flags import FlagDefinition
 from server.core.json import Json
 from server.core.segments import Segment
 from server.store.flagsets import StoredFlagSet, load_documents, touched_since
+from server.store.mapping import parse_flag, parse_segment
 
-UNREADABLE: Final = "its row in the database is not a flag"
 _ABSENT: Final = object()
 """Stands for a document that was asked for and does not exist."""
 
@@ -119,20 +117,16 @@ def _read(stored: StoredFlagSet) -> _Readable:
     segments: dict[str, Segment] = {}
     broken: dict[str, str] = {}
     for key, document in stored.segments.items():
-        problems = Problems(lenient=_is_lenient(document))
-        segment = read_segment(key, document, problems=problems, path="", lenient=problems.lenient)
+        problems = Problems()
+        segment = parse_segment(key, document, problems=problems)
         # A flag that refers to a segment which is left out says so when it is evaluated.
         if segment is not None and not problems.errors:
             segments[key] = segment
     for key, document in stored.flags.items():
-        problems = Problems(lenient=_is_lenient(document))
-        flag = read_flag(key, document, problems=problems, path="", lenient=problems.lenient)
-        if flag is None or problems.errors:
-            broken[key] = str(problems.errors[0]) if problems.errors else UNREADABLE
-        else:
+        problems = Problems()
+        flag = parse_flag(key, document, problems=problems)
+        if problems.errors:
+            broken[key] = str(problems.errors[0])
+        elif flag is not None:
             flags[key] = flag
     return _Readable(flags, segments, broken)
-
-
-def _is_lenient(document: Json) -> bool:
-    return isinstance(document, dict) and document.get("lenient") is True

@@ -55,7 +55,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
     Errors: StoreUnavailable, StoreCorrupt.
     """
-    with _translated(engine), engine.connect() as connection, connection.begin():
+    with translated(engine), engine.connect() as connection, connection.begin():
         yield connection
 
 
@@ -66,7 +66,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Errors: StoreUnavailable, StoreCorrupt.
     """
     with (
-        _translated(engine),
+        translated(engine),
         engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection,
         connection.begin(),
     ):
@@ -150,7 +150,8 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def _translated(engine: Engine) -> Iterator[None]:
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn the driver's errors into ours: StoreUnavailable, StoreCorrupt."""
     try:
         yield
     except PoolTimeoutError as error:

@@ -1,0 +1,266 @@
+"""Following a real database file: commits arrive, only what they touched is compiled again, absence is outlived."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from server.core.changes import (
+    Change,
+    CreateEnvironment,
+    CreateProject,
+    PutFlag,
+    PutSegment,
+    RemoveFlag,
+    UpdateEnvironment,
+)
+from server.core.environments import Bucketing, Environment
+from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, Rule, Split, ValueType
+from server.core.resolution import Reason
+from server.core.segments import Segment
+from server.core.selectors import Selector
+from server.live.follower import Follower
+from server.live.holder import Holder
+from server.live.last_known_good import LastKnownGood
+from server.store.commit import commit
+from server.store.engine import open_engine
+from server.store.migrations import migrate
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+PATIENCE_S = 10.0
+
+
+def boolean(key: str, **config: Any) -> FlagDefinition:
+    """A boolean flag that is on unless its configuration says otherwise."""
+    return FlagDefinition(
+        Flag(key, ValueType.BOOLEAN, {"on": True, "off": False}), FlagConfig(**{"default": "on", **config})
+    )
+
+
+class Database:
+    """A database file with one environment."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "flags.db"
+        self.url = f"sqlite:///{self.path}"
+        self.engine = open_engine(self.url)
+        migrate(self.engine)
+        self.put(CreateProject("shop"), CreateEnvironment(Environment("shop", "production")))
+
+    def put(self, *changes: Change) -> None:
+        """Commit some changes."""
+        commit(self.engine, project="shop", environment="production", changes=changes, actor="test", now=NOW)
+
+    def vandalise(self, statement: str, *values: object) -> None:
+        """Write past the door."""
+        with sqlite3.connect(self.path) as connection:
+            connection.execute(statement, values)
+
+
+@contextmanager
+def following(engine: Engine, kept: Path | None = None) -> Iterator[Holder]:
+    """A holder that follows a database for as long as the block runs."""
+    holder = Holder("shop/production")
+    good = None if kept is None else LastKnownGood(kept)
+    follower = Follower(engine, holder, last_known_good=good, retry_s=0.05, keep_after_s=0.05)
+    follower.start()
+    try:
+        yield holder
+    finally:
+        follower.stop()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.005)
+
+
+def variant(holder: Holder, key: str, context: dict[str, Any] | None = None) -> str | None:
+    """What a flag serves now."""
+    return holder.find("").resolve(key, context or {}, 0).variant
+
+
+def test_commit_of_another_connection_arrives(tmp_path: Path) -> None:
+    """What is committed elsewhere is evaluated here soon after."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready and variant(holder, "a") == "on")
+        database.put(PutFlag(boolean("a", default="off")), PutFlag(boolean("b")))
+
+        eventually(lambda: variant(holder, "a") == "off" and variant(holder, "b") == "on")
+
+
+def test_only_what_was_touched_is_compiled_again(tmp_path: Path) -> None:
+    """Untouched flags are the same objects afterwards; dependents of a touched one are not."""
+    database = Database(tmp_path)
+    dependent = boolean("dependent", off_variant="off", prerequisites=(Prerequisite("needed", ("on",)),))
+    database.put(PutFlag(boolean("needed")), PutFlag(dependent), PutFlag(boolean("alone")))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        before = holder.find("").flags
+        database.put(PutFlag(boolean("needed", default="off")))
+        eventually(lambda: variant(holder, "needed") == "off")
+
+        assert before["alone"] is holder.find("").flags["alone"]
+        assert "off" == variant(holder, "dependent")
+
+
+def test_segment_reaches_the_flags_that_use_it(tmp_path: Path) -> None:
+    """Through another segment too."""
+    database = Database(tmp_path)
+    rule = Rule("r", "on", condition={"$ref": "outer"})
+    outer = Segment("outer", condition={"$ref": "inner"})
+    database.put(PutSegment(Segment("inner", keys=("ann",))), PutSegment(outer))
+    database.put(PutFlag(boolean("a", default="off", rules=(rule,))))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready and variant(holder, "a", {"targetingKey": "ann"}) == "on")
+        database.put(PutSegment(Segment("inner", keys=("bob",))))
+
+        eventually(lambda: variant(holder, "a", {"targetingKey": "ann"}) == "off")
+        assert "on" == variant(holder, "a", {"targetingKey": "bob"})
+
+
+def test_removed_flag_is_gone(tmp_path: Path) -> None:
+    """And the others stay."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")), PutFlag(boolean("b")))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        database.put(RemoveFlag("a"))
+
+        eventually(lambda: "a" not in holder.find("").flags)
+        assert "on" == variant(holder, "b")
+
+
+def test_bucketing_switch_recompiles_everything(tmp_path: Path) -> None:
+    """The same unit lands elsewhere under the other scheme."""
+    database = Database(tmp_path)
+    split = Split((("on", 1), ("off", 1)), salt="s")
+    database.put(PutFlag(boolean("a", default=split)))
+    units = [{"targetingKey": f"user-{number}"} for number in range(64)]
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        before = [variant(holder, "a", unit) for unit in units]
+        database.put(UpdateEnvironment(bucketing=Bucketing.V3))
+
+        eventually(lambda: [variant(holder, "a", unit) for unit in units] != before)
+        assert Bucketing.V3 is holder.find("").environment.bucketing
+
+
+def test_broken_row_is_quarantined_and_the_rest_serves(tmp_path: Path) -> None:
+    """A row that was written behind our back answers ERROR; no other answer changes."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("good")), PutFlag(boolean("bad")), PutFlag(boolean("worse")))
+    database.vandalise("UPDATE flag_config SET document = ? WHERE key = 'bad'", json.dumps({"default": "gone"}))
+    database.vandalise("UPDATE flag_config SET document = ? WHERE key = 'worse'", "{not json")
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        bad, worse = (holder.find("").resolve(key, {}, 0) for key in ("bad", "worse"))
+
+        assert "on" == variant(holder, "good")
+        assert (Reason.ERROR, Reason.ERROR) == (bad.reason, worse.reason)
+        assert "'gone'" in bad.error_message
+
+
+def test_quarantine_ends_with_a_good_commit(tmp_path: Path) -> None:
+    """The next commit of the flag heals it."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("bad")))
+    database.vandalise('UPDATE flag_config SET document = \'{"default":"gone"}\'')
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready and variant(holder, "bad") is None)
+        database.put(PutFlag(boolean("bad", default="off")))
+
+        eventually(lambda: variant(holder, "bad") == "off")
+
+
+def test_serves_on_when_the_database_goes_away(tmp_path: Path) -> None:
+    """Evaluation goes on, marked stale, and catches up when the database is back."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        database.engine.dispose()
+        away = tmp_path / "away.db"
+        database.path.rename(away)
+        eventually(lambda: holder.serving.stale_since is not None)
+        assert "on" == variant(holder, "a")
+        assert not database.path.exists()
+
+        away.rename(database.path)
+        eventually(lambda: holder.serving.stale_since is None)
+        assert "on" == variant(holder, "a")
+
+
+def test_damaged_database_leaves_what_was_loaded(tmp_path: Path) -> None:
+    """A file that is no database any more is reported, not served, and not repaired by guessing."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        rubbish = tmp_path / "rubbish.db"
+        rubbish.write_bytes(b"not a database" * 500)
+        database.engine.dispose()
+        rubbish.replace(database.path)
+        eventually(lambda: holder.serving.stale_since is not None)
+
+        assert "on" == variant(holder, "a")
+        assert database.path.read_bytes().startswith(b"not a database")
+
+
+def test_starts_from_the_last_known_good_files(tmp_path: Path) -> None:
+    """With the database gone at the start, what was kept serves; and the file is not created anew."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    kept = tmp_path / "kept"
+    with following(open_engine(database.url), kept):
+        eventually((kept / "shop@production.jsonl").exists)
+    database.engine.dispose()
+    for path in tmp_path.glob("flags.db*"):
+        path.unlink()
+    with following(open_engine(database.url), kept) as holder:
+        eventually(lambda: holder.ready)
+
+        assert "on" == variant(holder, "a")
+        assert holder.serving.stale_since is not None
+        assert not database.path.exists()
+
+
+def test_damaged_last_known_good_file_is_not_served(tmp_path: Path) -> None:
+    """A cut file has no valid checksum: better no answer than half of them."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    kept = tmp_path / "kept"
+    with following(open_engine(database.url), kept):
+        eventually((kept / "shop@production.jsonl").exists)
+    file = kept / "shop@production.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-2] + lines[-1:]))
+    found, problems = LastKnownGood(kept).read()
+
+    assert [] == found
+    assert problems[0].endswith("its checksum does not fit; the file was cut or edited")
+
+
+def test_flag_sets_are_found_by_their_imported_names(tmp_path: Path) -> None:
+    """`source=` and a declared `flagSetId` select the set that an import gave them to."""
+    database = Database(tmp_path)
+    database.put(UpdateEnvironment(source="flags/all.json", metadata={"flagSetId": "legacy"}))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        found = [
+            holder.select(Selector(*pair)).flag_set
+            for pair in (("source", "flags/all.json"), ("flagSetId", "legacy"), ("flagSetId", "shop/production"))
+        ]
+
+        assert ["shop/production"] * 3 == found
