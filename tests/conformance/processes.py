@@ -30,7 +30,9 @@ class FlagSetFile:
     """What to import into a server before it starts."""
 
     content: Mapping[str, Any]
-    environment: str = "production"
+    project: str = "default"
+    """One each: a flag has one set of variants throughout a project, and the testbed's sets share only keys."""
+
     source: str = ""
     bucketing: str = "v2"
 
@@ -59,8 +61,11 @@ def start_server(folder: Path, flag_sets: Sequence[FlagSetFile]) -> Server:
     log = folder / "server.log"
     ports = ("--grpc-port", "0", "--sync-port", "0", "--http-port", "0")
     command = [sys.executable, "-m", "server", "serve", "--database-url", database, "--host", HOST, *ports, "--json"]
+    command += ["--drain-delay", "0"]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     return Server(process, _wait_until_serving(process, log), log)
 
 
@@ -72,11 +77,18 @@ def tail(log: Path) -> str:
 def _import(path: Path, flag_set: FlagSetFile, *, database: str) -> None:
     path.write_text(json.dumps(flag_set.content), encoding="utf-8")
     command = [sys.executable, "-m", "server", "import", str(path), "--database-url", database, "--lenient"]
-    command += ["--project", "default", "--environment", flag_set.environment, "--bucketing", flag_set.bucketing]
+    command += ["--project", flag_set.project, "--bucketing", flag_set.bucketing]
     if flag_set.source:
         command += ["--source", flag_set.source]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=START_TIMEOUT_S)
+    done = subprocess.run(
+        command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False, timeout=START_TIMEOUT_S
+    )
     assert done.returncode == 0, f"import of {path} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+
+
+def _environment() -> dict[str, str]:
+    # Without what a developer has set for a server of their own.
+    return {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
 
 
 def _wait_until_serving(process: subprocess.Popen[bytes], log: Path) -> int:
