@@ -1,0 +1,64 @@
+"""Gather the commands of `flagstaff` and run the one that was asked for."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from server.cli import check, evaluate, export, flags, import_, migrate, serve
+
+HELP = """Feature flags for OpenFeature: store them, check them, evaluate them, serve them over gRPC.
+
+\b
+A first look:
+  flagstaff serve --demo                     serve a small shop's sample flags
+  flagstaff flags                            what is there
+  flagstaff evaluate new-checkout --targeting-key alice --explain
+
+\b
+Your own flags, written for Flagstaff or for flagd, JSON or YAML:
+  flagstaff check flags.json                 is it sound? prints every problem with its path
+  flagstaff import flags.json                store it; a running server follows within moments
+
+Every option can also be set by an environment variable, FLAGSTAFF_ and its name: FLAGSTAFF_DATABASE_URL, and so on.
+
+Exit codes: 0 fine, 1 refused or answered with an error, 2 wrong usage, 3 the database cannot be used.
+"""
+
+app = typer.Typer(
+    name="flagstaff",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command("serve", help=serve.HELP)(serve.serve)
+app.command("import", help=import_.HELP)(import_.import_file)
+app.command("export", help=export.HELP)(export.export)
+app.command("evaluate", help=evaluate.HELP)(evaluate.evaluate)
+app.command("flags", help=flags.HELP)(flags.flags)
+app.command("check", help=check.HELP)(check.check)
+app.command("migrate", help=migrate.HELP)(migrate.migrate)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process."""
+    app(None if arguments is None else list(arguments), prog_name="flagstaff")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"flagstaff {version('flagstaff')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _start(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass

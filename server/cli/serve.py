@@ -1,0 +1,204 @@
+"""The command `flagstaff serve`: run a server until it is told to stop."""
+
+import asyncio
+import ipaddress
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from server.cli.import_ import actor_name
+from server.cli.options import (
+    DEFAULT_DATABASE_URL,
+    DEFAULT_ENVIRONMENT,
+    DEFAULT_PROJECT,
+    AsJson,
+    DatabaseUrl,
+    EnvironmentName,
+    Project,
+    option,
+)
+from server.cli.output import reports_failures
+
+if TYPE_CHECKING:
+    from server.app import Listening
+    from server.live.holder import Holder
+    from server.settings import Settings
+
+HELP: Final = """Serve flags over gRPC until SIGTERM or Ctrl-C.
+
+Serves Flagstaff's own API (flagstaff.v1), flagd's (flagd.evaluation.v1 and v2), health and reflection. Evaluation needs
+no database once flags are loaded; when the database goes away, the last good flags are served, and they are also kept
+in files for a start without it.
+
+\b
+  flagstaff serve --demo                                       with a small shop's sample flags
+  flagstaff serve --project shop --environment staging         what clients get that name no flag set
+  flagstaff serve --database-url sqlite:////var/lib/flagstaff/flags.db --log-json
+  flagstaff serve --grpc-port 0 --sync-port 0 --http-port 0 --json    free ports, told as one JSON line
+
+Signals: SIGTERM and SIGINT stop after calls in flight have ended, SIGHUP reads everything anew.
+"""
+
+NO_DIRECTORY: Final = "off"
+LAST_KNOWN_GOOD_SUFFIX: Final = ".last-known-good"
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _port(name: str, help: str) -> Any:
+    return option(name, f"{help} 0 takes a free one.", min=0, max=65_535)
+
+
+@reports_failures
+def serve(
+    *,
+    database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
+    host: Annotated[str, option("--host", "The address to listen on.")] = "127.0.0.1",
+    grpc_port: Annotated[int, _port("--grpc-port", "gRPC.")] = 8013,
+    sync_port: Annotated[int, _port("--sync-port", "gRPC again, where flagd's in-process providers look.")] = 8015,
+    http_port: Annotated[int, _port("--http-port", "HTTP: /healthz and /readyz.")] = 8016,
+    project: Project = DEFAULT_PROJECT,
+    environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    demo: Annotated[bool, option("--demo", "Load sample flags, if the environment has no flags yet.")] = False,
+    last_known_good: Annotated[
+        str | None,
+        option(
+            "--last-known-good",
+            "Directory for the last good flags, or `off`; else beside the database, its name and .last-known-good.",
+        ),
+    ] = None,
+    drain_delay_s: Annotated[
+        float, option("--drain-delay", "Seconds between saying NOT_SERVING and refusing calls.", min=0)
+    ] = 1.0,
+    drain_grace_s: Annotated[float, option("--drain-grace", "Seconds that calls in flight get to end.", min=0)] = 5.0,
+    no_reflection: Annotated[bool, option("--no-reflection", "Do not tell clients which services there are.")] = False,
+    log_json: Annotated[bool, option("--log-json", "Log JSON lines, on standard error.")] = False,
+    log_level: Annotated[LogLevel, option("--log-level", "How much to log.")] = LogLevel.INFO,
+    as_json: AsJson = False,
+) -> None:
+    """Load, listen, tell where, serve."""
+    from server.settings import Settings
+    from server.telemetry import set_up_logging
+
+    set_up_logging(as_json=log_json, level=log_level.value.upper())
+    settings = Settings(
+        database_url=database_url,
+        host=host,
+        grpc_port=grpc_port,
+        sync_port=sync_port,
+        http_port=http_port,
+        project=project,
+        environment=environment,
+        last_known_good=_directory(last_known_good, database_url),
+        drain_delay_s=drain_delay_s,
+        drain_grace_s=drain_grace_s,
+        reflection=not no_reflection,
+    )
+    if not _is_loopback(host):
+        _warn_open(host)
+    if demo:
+        _load_samples(settings)
+    _run_server(settings, as_json=as_json)
+
+
+def _directory(given: str | None, database_url: str) -> Path | None:
+    from server.store.engine import open_engine
+
+    if given == NO_DIRECTORY:
+        return None
+    if given:
+        return Path(given)
+    return Path(f"{open_engine(database_url).url.database}{LAST_KNOWN_GOOD_SUFFIX}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _warn_open(host: str) -> None:
+    typer.secho(
+        f"WARNING: listening on {host}. There are no tokens in this version: everyone who can reach these ports can "
+        "evaluate every flag and read its values. Keep them inside a network that you trust.",
+        err=True,
+        bold=True,
+    )
+
+
+def _load_samples(settings: "Settings") -> None:
+    from server.operations import databases
+    from server.operations.flagsets import import_if_empty
+    from server.operations.samples import read_samples
+
+    samples = read_samples(project=settings.project, environment=settings.environment)
+    with databases.open_to_write(settings.database_url) as engine:
+        now = datetime.now(UTC)
+        loaded = import_if_empty(engine, samples, actor=actor_name(), now=now, reason="serve --demo")
+    if not loaded:
+        typer.echo(f"{settings.flag_set} has flags already; the sample flags were not loaded", err=True)
+
+
+def _run_server(settings: "Settings", *, as_json: bool) -> None:
+    from server.app import serve as serve_app
+
+    def started(listening: "Listening", holder: "Holder") -> None:
+        typer.echo(_as_line(listening, holder) if as_json else _as_text(listening, holder))
+
+    _runner()(serve_app(settings, started=started))
+
+
+def _runner() -> Any:
+    """Uvloop's where it exists: it carries more calls a second than asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+def _as_line(listening: "Listening", holder: "Holder") -> str:
+    sets = {
+        name: {"revision": each.revision, "flags": len(each.flags)} for name, each in holder.serving.snapshots.items()
+    }
+    return json.dumps(
+        {
+            "event": "serving",
+            "host": listening.host,
+            "grpc_port": listening.grpc_port,
+            "sync_port": listening.sync_port,
+            "http_port": listening.http_port,
+            "default_flag_set": holder.default_flag_set,
+            "flag_sets": sets,
+        }
+    )
+
+
+def _as_text(listening: "Listening", holder: "Holder") -> str:
+    def address(port: int) -> str:
+        host = f"[{listening.host}]" if ":" in listening.host else listening.host
+        return f"{host}:{port}".ljust(22)
+
+    lines = [
+        f"gRPC  {address(listening.grpc_port)}flagstaff.v1, flagd.evaluation.v1 and v2, health, reflection",
+        f"gRPC  {address(listening.sync_port)}the same, on the port of flagd's in-process providers",
+        f"HTTP  {address(listening.http_port)}/healthz, /readyz",
+    ]
+    for name, each in sorted(holder.serving.snapshots.items()):
+        default = ", the default flag set" if name == holder.default_flag_set else ""
+        lines.append(f"{len(each.flags)} flags in {name}, revision {each.revision}{default}")
+    if holder.default_flag_set not in holder.serving.snapshots:
+        lines.append(f"no flags in {holder.default_flag_set} yet; store some with `flagstaff import FILE`")
+    return "\n".join([*lines, "Serving. Ctrl-C stops."])
