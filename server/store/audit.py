@@ -1,15 +1,16 @@
 """Append to the audit trail, list it, and verify that nobody touched it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select
 
 from server.core.audit import GENESIS, AuditEntry, chain_hash
 from server.store import tables
 
-_COLUMNS = tables.audit_entries.c
+_COLUMNS: Final = tables.audit_entries.c
+_NAMES: Final = tuple(field.name for field in fields(AuditEntry))
 
 
 def append_entries(connection: Connection, project: str, *, entries: Sequence[AuditEntry]) -> None:
@@ -27,7 +28,7 @@ def append_entries(connection: Connection, project: str, *, entries: Sequence[Au
         sequence += 1
         numbered = replace(entry, sequence=sequence, previous_hash=previous)
         previous = chain_hash(numbered, previous)
-        chained.append(asdict(replace(numbered, hash=previous)))
+        chained.append({**{name: getattr(numbered, name) for name in _NAMES}, "hash": previous})
     connection.execute(insert(tables.audit_entries), chained)
 
 

@@ -32,6 +32,7 @@ from server.store.elsewhere import plan_elsewhere
 from server.store.engine import writing
 from server.store.environments import StoredEnvironment, find_environment
 from server.store.flagsets import Touched, touched_of
+from server.store.garbage import collector_paused
 from server.store.neighbourhood import load_neighbourhood, subjects_of
 from server.store.replay import read_past
 from server.store.saving import Cause
@@ -76,7 +77,7 @@ def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one
     why = Cause(project, actor, now, reason, cause, request_id)
     order = _Order(project, environment, tuple(changes), why, expected_revision, replace_variants)
     _check_order(order)
-    with writing(engine) as connection:
+    with collector_paused(len(changes)), writing(engine) as connection:
         failpoints.reach("commit.begin")
         committed = _repeated(connection, order) or _commit(connection, order)
         failpoints.reach("commit.before_commit")
@@ -143,12 +144,11 @@ def _repeated(connection: Connection, order: _Order) -> Committed | None:
 def _commit(connection: Connection, order: _Order) -> Committed:
     stored = _find(connection, order)
     before = StoredEnvironment(Environment(order.project, order.environment), 0) if stored is None else stored
-    near = load_neighbourhood(
-        connection, before.environment, subjects=subjects_of(order.changes), whole=_concerns_all(order)
-    )
+    subjects = subjects_of(order.changes)
+    near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(order))
     after, events = apply_all(near.flag_set, order.changes)
     if events:
-        committed = _write(connection, order, decide(before, near, after=after, events=events))
+        committed = _write(connection, order, decide(before, near, after=after, events=events, subjects=subjects))
     else:
         committed = Committed(before.revision, (), Touched(before.revision), unchanged=True)
     if order.why.request_id:
@@ -199,7 +199,7 @@ def _write(connection: Connection, order: _Order, decision: Decision) -> Committ
     )
     validate(decision, problems)
     problems.raise_if_any()
-    _save(connection, decision, now=order.why.now)
+    _save(connection, order, decision)
     _check_sizes(connection, decision)
     saving.save_records(connection, order.why, records=[*records(decision), *elsewhere], damaged=decision.near.damaged)
     return Committed(
@@ -210,7 +210,8 @@ def _write(connection: Connection, order: _Order, decision: Decision) -> Committ
     )
 
 
-def _save(connection: Connection, decision: Decision, *, now: datetime) -> None:
+def _save(connection: Connection, order: _Order, decision: Decision) -> None:
+    now = order.why.now
     environment, near, events = decision.after.environment, decision.near, decision.events
     for event in events:
         if isinstance(event, ProjectCreated):
@@ -232,7 +233,7 @@ def _save(connection: Connection, decision: Decision, *, now: datetime) -> None:
         removed=[event.key for event in events if isinstance(event, FlagRemoved)],
         stored=near,
     )
-    saving.save_references(connection, environment, events=events, damaged=near.damaged)
+    saving.save_references(connection, environment, events=events, subjects=decision.subjects, damaged=near.damaged)
 
 
 def _check_sizes(connection: Connection, decision: Decision) -> None:

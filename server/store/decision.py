@@ -1,7 +1,7 @@
 """Hold what a commit decided, check it a last time, and draw up what is to be written."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems
@@ -43,8 +43,11 @@ class Decision:
     near: Neighbourhood
     after: FlagSet
     events: tuple[Event, ...]
-    flag_texts: Mapping[str, FlagText] = field(default_factory=dict)
-    segment_texts: Mapping[str, str] = field(default_factory=dict)
+    subjects: Mapping[Target, frozenset[Target]]
+    """What each touched flag and segment refers to afterwards."""
+
+    flag_texts: Mapping[str, FlagText]
+    segment_texts: Mapping[str, str]
 
     @property
     def revision(self) -> int:
@@ -53,13 +56,20 @@ class Decision:
         return self.before.revision + here
 
 
-def decide(before: StoredEnvironment, near: Neighbourhood, *, after: FlagSet, events: tuple[Event, ...]) -> Decision:
+def decide(
+    before: StoredEnvironment,
+    near: Neighbourhood,
+    *,
+    after: FlagSet,
+    events: tuple[Event, ...],
+    subjects: Mapping[Target, frozenset[Target]],
+) -> Decision:
     """Write the definitions out."""
     flags = {event.key: flag_text(event.after) for event in events if isinstance(event, FlagCreated | FlagUpdated)}
     segments = {
         event.key: segment_text(event.after) for event in events if isinstance(event, SegmentCreated | SegmentUpdated)
     }
-    return Decision(before, near, after, events, flags, segments)
+    return Decision(before, near, after, events, subjects, flags, segments)
 
 
 def validate(decision: Decision, problems: Problems) -> None:

@@ -14,6 +14,7 @@ from server.core.flagsets import FlagSet
 from server.core.segments import Segment
 from server.store import tables
 from server.store.environments import read_environment
+from server.store.garbage import collector_paused
 from server.store.mapping import Document, merged, parse, parse_flag, parse_segment
 
 KEYS_PER_QUERY: Final = 500
@@ -54,30 +55,19 @@ def load_documents(
     A chosen key that is not there is left out. Errors: NotFound when there is no such environment.
     """
     stored = read_environment(connection, project=project, environment=environment)
-    return StoredFlagSet(
-        stored.environment,
-        stored.revision,
-        dict(_flags(connection, project, environment, keys=flags)),
-        dict(_segments(connection, project, environment, keys=segments)),
-    )
+    with collector_paused(None if flags is None else len(flags)):
+        return StoredFlagSet(
+            stored.environment,
+            stored.revision,
+            dict(_flags(connection, project, environment, keys=flags)),
+            dict(_segments(connection, project, environment, keys=segments)),
+        )
 
 
 def read_flag_set(connection: Connection, *, project: str, environment: str) -> FlagSet:
     """Read an environment as values. Errors: InvalidDefinition naming every document that is damaged; NotFound."""
-    stored = load_documents(connection, project=project, environment=environment)
-    problems = Problems()
-    flags: dict[str, FlagDefinition] = {}
-    segments: dict[str, Segment] = {}
-    for key, document in stored.flags.items():
-        definition = parse_flag(key, document, problems=problems)
-        if definition is not None:
-            flags[key] = definition
-    for key, document in stored.segments.items():
-        segment = parse_segment(key, document, problems=problems)
-        if segment is not None:
-            segments[key] = segment
-    problems.raise_if_any()
-    return FlagSet(stored.environment, flags, segments)
+    with collector_paused():
+        return _read(load_documents(connection, project=project, environment=environment))
 
 
 def touched_since(connection: Connection, *, project: str, environment: str, revision: int) -> Touched:
@@ -115,6 +105,22 @@ def in_parts(query: Select[Any], column: Any, keys: Collection[str] | None) -> I
 def raw(column: Any) -> Any:
     """A document's column as bytes: text that is not UTF-8 must show as damaged, not be mended by the driver."""
     return cast(column, Bytes)
+
+
+def _read(stored: StoredFlagSet) -> FlagSet:
+    problems = Problems()
+    flags: dict[str, FlagDefinition] = {}
+    segments: dict[str, Segment] = {}
+    for key, document in stored.flags.items():
+        definition = parse_flag(key, document, problems=problems)
+        if definition is not None:
+            flags[key] = definition
+    for key, document in stored.segments.items():
+        segment = parse_segment(key, document, problems=problems)
+        if segment is not None:
+            segments[key] = segment
+    problems.raise_if_any()
+    return FlagSet(stored.environment, flags, segments)
 
 
 def _flags(

@@ -11,6 +11,7 @@ from server.core.events import SubjectKind
 from server.store import tables
 from server.store.environments import read_environment
 from server.store.flagsets import StoredFlagSet, raw
+from server.store.garbage import collector_paused
 from server.store.mapping import Document, environment_from_text, parse
 
 
@@ -64,6 +65,11 @@ def load_documents_at(connection: Connection, *, project: str, environment: str,
     stored = read_environment(connection, project=project, environment=environment)
     if not 1 <= revision <= stored.revision:
         raise NotFound(f"'{project}/{environment}' has revisions 1 to {stored.revision}, asked for {revision}")
+    with collector_paused():
+        return _stored_at(connection, project, environment, revision=revision)
+
+
+def _stored_at(connection: Connection, project: str, environment: str, *, revision: int) -> StoredFlagSet:
     of_kind = _documents_at(connection, project, environment, revision=revision)
     text = of_kind["environment"][environment]
     assert text is not None  # An environment's first commit writes it, and nothing removes it.

@@ -11,8 +11,9 @@ from server.core import references
 from server.core.audit import AuditEntry
 from server.core.environments import Environment, Project
 from server.core.events import Event
-from server.core.flags import Flag
+from server.core.flags import Flag, FlagDefinition
 from server.core.references import Target
+from server.core.segments import Segment
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries
@@ -102,16 +103,23 @@ def save_segments(
 
 
 def save_references(
-    connection: Connection, environment: Environment, *, events: Iterable[Event], damaged: Iterable[Target]
+    connection: Connection,
+    environment: Environment,
+    *,
+    events: Iterable[Event],
+    subjects: Mapping[Target, frozenset[Target]],
+    damaged: Collection[Target],
 ) -> None:
-    """Write who refers to whom, where that changed."""
+    """Write who refers to whom, where that changed; `subjects` say what each touched thing refers to now."""
     here = {"project": environment.project, "environment": environment.key}
-    doubtful = set(damaged)
     gone: list[dict[str, Any]] = []
     added: list[dict[str, Any]] = []
     for event in events:
-        before, after = _references(event, event.before), _references(event, event.after)
-        if before == after and (event.kind, event.key) not in doubtful:
+        if event.kind not in ("flag", "segment"):
+            continue
+        subject: Target = (event.kind, event.key)
+        before, after = _references(event.before), subjects[subject]
+        if before == after and subject not in damaged:
             continue
         own = {**here, "kind": event.kind, "key": event.key}
         if event.before is not None:
@@ -144,7 +152,9 @@ def save_environment(connection: Connection, environment: Environment, *, is_new
         _update(connection, tables.environments, [row])
 
 
-def save_records(connection: Connection, cause: Cause, *, records: Sequence[Record], damaged: Iterable[Target]) -> None:
+def save_records(
+    connection: Connection, cause: Cause, *, records: Sequence[Record], damaged: Collection[Target]
+) -> None:
     """Write revisions, audit entries and announcements; the environments' counters go up with them."""
     counters = {record.environment: record.revision for record in records if record.environment}
     _update(
@@ -156,11 +166,10 @@ def save_records(connection: Connection, cause: Cause, *, records: Sequence[Reco
     failpoints.reach("commit.saved")
     append_entries(connection, cause.project, entries=[_entry(cause, record) for record in records])
     failpoints.reach("commit.audited")
-    doubtful = set(damaged)
     announce(
         connection,
         cause.project,
-        announcements=[_announcement(cause, record, doubtful=doubtful) for record in records],
+        announcements=[_announcement(cause, record, damaged=damaged) for record in records],
     )
 
 
@@ -187,13 +196,11 @@ def _flag_row(project: str, flag: Flag, text: FlagText) -> dict[str, Any]:
     }
 
 
-def _references(event: Event, value: Any) -> frozenset[Target]:
-    if value is None:
-        return frozenset()
-    match event.kind:
-        case "flag":
+def _references(value: object) -> frozenset[Target]:
+    match value:
+        case FlagDefinition():
             return references.of_flag(value)
-        case "segment":
+        case Segment():
             return references.of_segment(value)
     return frozenset()
 
@@ -229,7 +236,7 @@ def _entry(cause: Cause, record: Record) -> AuditEntry:
     )
 
 
-def _announcement(cause: Cause, record: Record, *, doubtful: set[Target]) -> Announcement:
+def _announcement(cause: Cause, record: Record, *, damaged: Collection[Target]) -> Announcement:
     fields: dict[str, str | int] = {
         "project": cause.project,
         "environment": record.environment,
@@ -242,7 +249,7 @@ def _announcement(cause: Cause, record: Record, *, doubtful: set[Target]) -> Ann
         "requestId": cause.request_id,
     }
     # A damaged document may be no JSON at all; the payload must be.
-    unsure = (record.kind, record.key) in doubtful and parse(record.before) is None
+    unsure = (record.kind, record.key) in damaged and parse(record.before) is None
     payload = payload_text(fields, before=None if unsure else record.before, after=record.after)
     return Announcement(record.environment, record.type, payload, cause.now)
 
