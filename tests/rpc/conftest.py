@@ -23,7 +23,8 @@ class Running:
     services: Services
     server: GrpcServer
     port: int
-    channel: grpc.aio.Channel
+    channel: Any
+    """A grpc.aio.Channel; its published types know neither bytes without serializers nor streams without iterators."""
 
     async def call(self, path: str, raw: bytes = b"", **options: Any) -> bytes:
         """Send bytes to a unary method; the reply's bytes."""
@@ -38,6 +39,11 @@ class Running:
         return caught.value.code(), caught.value.details() or ""
 
 
+def connect(port: int, *options: tuple[str, Any]) -> Any:
+    """A channel with a connection of its own."""
+    return grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1), *options])
+
+
 Serve: TypeAlias = Callable[..., Awaitable[Running]]
 
 
@@ -50,7 +56,7 @@ async def serve() -> AsyncIterator[Serve]:
         services = make_services(holder or holder_of(snapshot_of(*flags)), clock=fake_clock)
         server = GrpcServer(services.table if table is None else table, services.drain)
         (port,) = await server.start(["127.0.0.1:0"])
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
+        channel = connect(port)
         running.append(Running(services, server, port, channel))
         return running[-1]
 
