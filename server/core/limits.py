@@ -61,7 +61,7 @@ CONTEXT_KEY_BYTES_MAX: Final = 1_024
 CONTEXT_VALUE_BYTES_MAX: Final = 8 * 1_024
 CONTEXT_DEPTH_MAX: Final = 8
 
-EVALUATION_STEPS_MAX: Final = 10_000
+EVALUATION_STEPS_MAX: Final = 5_000
 """Rule nodes that one evaluation may visit inside `map`, `filter`, `reduce`, `all`, `some`, `none`."""
 
 TEXT_RESULT_CHARS_MAX: Final = 8_192

@@ -126,5 +126,5 @@ def test_rule_that_nobody_checked_is_quarantined() -> None:
     good = FlagDefinition(Flag("g", ValueType.STRING, {"on": "1"}), FlagConfig(default="on"))
     flags = build_snapshot(FlagSet(Environment("a", "b"), {"f": definition(bottomless), "g": good}), revision=1)
 
-    assert "cannot be compiled (RecursionError)" == flags.flags["f"].quarantine
+    assert flags.flags["f"].quarantine.startswith("nests more than 96 operators")
     assert "on" == flags.resolve("g", {}, 0).variant
