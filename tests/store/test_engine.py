@@ -44,7 +44,7 @@ def test_other_databases_are_refused(url: str) -> None:
 def test_a_missing_directory_is_said(tmp_path: Path) -> None:
     """A path that cannot be opened names the path and what to check."""
     with (
-        pytest.raises(StoreUnavailable, match="cannot open .*/none/x.db.*check that its directory exists"),
+        pytest.raises(StoreUnavailable, match=r"cannot open .*/none/x.db.*check that its directory exists"),
         reading(open_engine(f"sqlite:///{tmp_path}/none/x.db")),
     ):
         pass
@@ -54,7 +54,10 @@ def test_a_foreign_file_is_corrupt(tmp_path: Path) -> None:
     """A file that is no database is never written to."""
     (tmp_path / "x.db").write_bytes(b"not a database " * 100)
 
-    with pytest.raises(StoreCorrupt, match="not an SQLite database"), reading(open_engine(f"sqlite:///{tmp_path}/x.db")):
+    with (
+        pytest.raises(StoreCorrupt, match="not an SQLite database"),
+        reading(open_engine(f"sqlite:///{tmp_path}/x.db")),
+    ):
         pass
     assert b"not a database " * 100 == (tmp_path / "x.db").read_bytes()
 
