@@ -16,8 +16,10 @@ shape. Temporary values are bound by `:=`, so each operand is evaluated once.
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from types import CodeType, FunctionType
 from typing import Any, Final
 
+from server.core.evaluation import nodes
 from server.core.evaluation.runtime import NAMES
 from server.core.evaluation.shapes import NULL, Shape
 from server.core.evaluation.syntax import (
@@ -53,6 +55,8 @@ _NEGATED: Final[Mapping[str, str]] = {"!=": "==", "!==": "==="}
 _PLAIN_TEXT: Final = frozenset({"str", "attribute", "path", "now"})
 _TRUTH_VALUED: Final = frozenset({"not", "truth", "compare", "between", "member", "version", "true", "false", "null"})
 _TRUTH_CALLS: Final = frozenset({"contains", "starts_with", "ends_with", "semantic_version"})
+_GLOBALS: Final[dict[str, Any]] = dict(NAMES)
+"""One for all generated functions: hundreds of copies would take megabytes."""
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
@@ -63,21 +67,19 @@ def binder(shape: Shape, count: int, answers: bool) -> Callable[..., Any]:
     code returns Resolutions; without, it returns the rule's value, uses neither of the two, and raises Failure.
     """
     emitter = _Emitter()
-    body: list[ast.stmt] = emitter.result(shape) if answers else [ast.Return(emitter.value(shape))]
+    body: list[ast.stmt] = emitter.result(shape) if answers else [nodes.Return(emitter.value(shape))]
     if emitter.loops:
-        body.insert(0, ast.Assign([ast.Name("s", STORE)], call("Steps")))
+        body.insert(0, nodes.Assign([nodes.Name("s", STORE)], call("Steps")))
     body = [*emitter.functions, *body]
     if answers:
-        handler = ast.ExceptHandler(load("Exception"), "e", [ast.Return(call("failed", load("e")))])
-        body = [ast.Try(body, [handler], [], [])]
+        handler = nodes.ExceptHandler(load("Exception"), "e", [nodes.Return(call("failed", load("e")))])
+        body = [nodes.Try(body, [handler], [], [])]
     parameters = [f"k{index}" for index in range(count)]
     inner = function("evaluate", ["c", "t"], body)
-    outer = function("bind", [*parameters, "look", "failed"], [inner, ast.Return(load("evaluate"))])
-    module = ast.fix_missing_locations(ast.Module([outer], []))
-    namespace = dict(NAMES)
-    exec(compile(module, "<rule>", "exec"), namespace)
-    bind: Callable[..., Any] = namespace["bind"]
-    return bind
+    outer = function("bind", [*parameters, "look", "failed"], [inner, nodes.Return(load("evaluate"))])
+    module = compile(ast.Module([outer], []), "<rule>", "exec")
+    code = next(constant for constant in module.co_consts if isinstance(constant, CodeType))
+    return FunctionType(code, _GLOBALS)
 
 
 class _Emitter:
@@ -93,53 +95,53 @@ class _Emitter:
         """Statements that return a Resolution."""
         match shape:
             case ("answer", int(place)):
-                return [ast.Return(constant(place))]
+                return [nodes.Return(constant(place))]
             case ("choose", *chain):
                 statements: list[ast.stmt] = []
                 for index in range(0, len(chain) - 1, 2):
-                    statements.append(ast.If(self.test(chain[index]), self.result(chain[index + 1]), []))
+                    statements.append(nodes.If(self.test(chain[index]), self.result(chain[index + 1]), []))
                 return statements + self.result(chain[-1])
             case ("draw", unit, otherwise, results, limits):
                 return self._draw(unit, otherwise, results, limits)
             case ("draw_many", unit, otherwise, answers, limits):
-                found = ast.Subscript(constant(answers), call("bisect_right", constant(limits), load("h")), LOAD)
-                return [*self._hash_or(unit, otherwise), ast.Return(found)]
+                found = nodes.Subscript(constant(answers), call("bisect_right", constant(limits), load("h")), LOAD)
+                return [*self._hash_or(unit, otherwise), nodes.Return(found)]
             case ("lookup", value):
-                return [ast.Return(call("look", self.value(value)))]
+                return [nodes.Return(call("look", self.value(value)))]
         raise AssertionError(f"{shape[0]} is not a shape in result position")
 
     def _draw(self, unit: Shape, otherwise: int, results: Sequence[Shape], limits: Sequence[int]) -> list[ast.stmt]:
         statements = self._hash_or(unit, otherwise)
         for result, limit in zip(results, limits, strict=False):
             below = compared(load("h"), ast.Lt(), constant(limit))
-            statements.append(ast.If(below, self.result(result), []))
+            statements.append(nodes.If(below, self.result(result), []))
         return [*statements, *self.result(results[-1])]
 
     def _hash_or(self, unit: Shape, otherwise: int) -> list[ast.stmt]:
         hashed, optional = self._hash(unit)
-        statements: list[ast.stmt] = [ast.Assign([ast.Name("h", STORE)], hashed)]
+        statements: list[ast.stmt] = [nodes.Assign([nodes.Name("h", STORE)], hashed)]
         if optional:
-            none = compared(load("h"), ast.Is(), ast.Constant(None))
-            statements.append(ast.If(none, [ast.Return(constant(otherwise))], []))
+            none = compared(load("h"), ast.Is(), nodes.Constant(None))
+            statements.append(nodes.If(none, [nodes.Return(constant(otherwise))], []))
         return statements
 
     def value(self, shape: Shape) -> ast.expr:  # noqa: PLR0912 - One arm a node: a table of cases.
         """An expression that gives the rule's value."""
         match shape:
             case ("null",):
-                return ast.Constant(None)
+                return nodes.Constant(None)
             case ("true",):
-                return ast.Constant(True)
+                return nodes.Constant(True)
             case ("false",):
-                return ast.Constant(False)
+                return nodes.Constant(False)
             case ("num" | "str" | "list" | "object", int(place)):
                 return constant(place)
             case ("items", *items):
-                return ast.List([self.value(item) for item in items], LOAD)
+                return nodes.List([self.value(item) for item in items], LOAD)
             case ("now",):
                 return load("t")
             case ("attribute", int(place)):
-                return ast.Call(ast.Attribute(load("c"), "get", LOAD), [constant(place)], [])
+                return nodes.Call(nodes.Attribute(load("c"), "get", LOAD), [constant(place)], [])
             case ("path", int(scope), int(place), default):
                 rest = [] if default == NULL else [self.value(default)]
                 return call("follow", load(data_name(scope)), constant(place), *rest)
@@ -152,12 +154,12 @@ class _Emitter:
             case ("over", str(function), data, *operands):
                 return call(function, self.value(data), *map(self.value, operands))
             case ("absent", *names):
-                pairs = [ast.Tuple([constant(place), self.value(read)], LOAD) for _, place, read in names]
+                pairs = [nodes.Tuple([constant(place), self.value(read)], LOAD) for _, place, read in names]
                 return call("absent", *pairs)
             case ("not", operand):
-                return ast.UnaryOp(ast.Not(), self.test(operand))
+                return nodes.UnaryOp(ast.Not(), self.test(operand))
             case ("truth", operand):
-                return ast.IfExp(self.test(operand), ast.Constant(True), ast.Constant(False))
+                return nodes.IfExp(self.test(operand), nodes.Constant(True), nodes.Constant(False))
             case ("and" | "or" as operator, *operands):
                 return self._logic(operator, operands)
             case ("if", *branches):
@@ -178,9 +180,9 @@ class _Emitter:
                 return self._fraction(unit, variants, limits)
             case ("weighted", unit, *arms):
                 later = [self._later(*arm) for arm in arms]
-                return call("pick", self._hash(unit)[0], ast.Tuple(later, LOAD))
-            case ("loop", str(name), int(scope), int(nodes), items, body, *initial):
-                return self._loop(name, scope, nodes, (items, body, *initial))
+                return call("pick", self._hash(unit)[0], nodes.Tuple(later, LOAD))
+            case ("loop", str(name), int(scope), int(cost), items, body, *initial):
+                return self._loop(name, scope, cost, (items, body, *initial))
             case ("fail", int(place)):
                 return call("fail", constant(place))
         raise AssertionError(f"{shape[0]} is not a shape")
@@ -190,7 +192,9 @@ class _Emitter:
         match shape:
             case ("and" | "or" as operator, *operands):
                 tests = [self.test(operand) for operand in operands]
-                return tests[0] if len(tests) == 1 else ast.BoolOp(ast.And() if operator == "and" else ast.Or(), tests)
+                return (
+                    tests[0] if len(tests) == 1 else nodes.BoolOp(ast.And() if operator == "and" else ast.Or(), tests)
+                )
             case ("truth", operand):
                 return self.test(operand)
             case ("fraction", unit, (("true",), ("false",)), (int(limit),)):
@@ -198,15 +202,15 @@ class _Emitter:
                 if not optional:
                     return compared(hashed, ast.Lt(), constant(limit))
                 kept, again = self._keep(hashed)
-                known = compared(kept, ast.IsNot(), ast.Constant(None))
-                return ast.BoolOp(ast.And(), [known, compared(again(), ast.Lt(), constant(limit))])
+                known = compared(kept, ast.IsNot(), nodes.Constant(None))
+                return nodes.BoolOp(ast.And(), [known, compared(again(), ast.Lt(), constant(limit))])
         return self.value(shape) if _gives_truth(shape) else call("truthy", self.value(shape))
 
     def _keep(self, value: ast.expr) -> tuple[ast.expr, Callable[[], ast.expr]]:
         """The value bound to a temporary, and a maker of further references to it."""
         self.temporaries += 1
         name = f"v{self.temporaries}"
-        return ast.NamedExpr(ast.Name(name, STORE), value), lambda: load(name)
+        return nodes.NamedExpr(nodes.Name(name, STORE), value), lambda: load(name)
 
     def _logic(self, operator: str, operands: Sequence[Shape]) -> ast.expr:
         if len(operands) > CHAIN_EXPRESSION_MAX:
@@ -215,7 +219,7 @@ class _Emitter:
         for operand in reversed(operands[:-1]):
             kept, again = self._keep(self.value(operand))
             test = kept if _gives_truth(operand) else call("truthy", kept)
-            result = ast.IfExp(test, result, again()) if operator == "and" else ast.IfExp(test, again(), result)
+            result = nodes.IfExp(test, result, again()) if operator == "and" else nodes.IfExp(test, again(), result)
         return result
 
     def _logic_statements(self, operator: str, operands: Sequence[Shape]) -> list[ast.stmt]:
@@ -223,18 +227,18 @@ class _Emitter:
         for operand in operands[:-1]:
             kept, again = self._keep(self.value(operand))
             test: ast.expr = call("truthy", kept)
-            test = ast.UnaryOp(ast.Not(), test) if operator == "and" else test
-            statements.append(ast.If(test, [ast.Return(again())], []))
-        return [*statements, ast.Return(self.value(operands[-1]))]
+            test = nodes.UnaryOp(ast.Not(), test) if operator == "and" else test
+            statements.append(nodes.If(test, [nodes.Return(again())], []))
+        return [*statements, nodes.Return(self.value(operands[-1]))]
 
     def _conditional(self, branches: Sequence[Shape]) -> ast.expr:
         pairs = [(branches[index], branches[index + 1]) for index in range(0, len(branches) - 1, 2)]
         if len(pairs) > CHAIN_EXPRESSION_MAX:
-            statements: list[ast.stmt] = [ast.If(self.test(a), [ast.Return(self.value(b))], []) for a, b in pairs]
-            return self._own_function([*statements, ast.Return(self.value(branches[-1]))])
+            statements: list[ast.stmt] = [nodes.If(self.test(a), [nodes.Return(self.value(b))], []) for a, b in pairs]
+            return self._own_function([*statements, nodes.Return(self.value(branches[-1]))])
         result = self.value(branches[-1])
         for condition, value in reversed(pairs):
-            result = ast.IfExp(self.test(condition), self.value(value), result)
+            result = nodes.IfExp(self.test(condition), self.value(value), result)
         return result
 
     def _own_function(self, body: list[ast.stmt]) -> ast.expr:
@@ -244,14 +248,14 @@ class _Emitter:
 
     def _comparison(self, operator: str, left: Shape, right: Shape) -> ast.expr:
         if operator in _NEGATED:
-            return ast.UnaryOp(ast.Not(), self._comparison(_NEGATED[operator], left, right))
+            return nodes.UnaryOp(ast.Not(), self._comparison(_NEGATED[operator], left, right))
         if operator in _NATIVE:
             return self._order(operator, left, right)
         if left[0] in ("num", "str", "true", "false", "null"):
             left, right = right, left
         kind = right[0]
         if kind == "null":
-            return compared(self.value(left), ast.Is(), ast.Constant(None))
+            return compared(self.value(left), ast.Is(), nodes.Constant(None))
         strict = operator == "==="
         if strict and kind in ("true", "false"):
             return compared(self.value(left), ast.Is(), self.value(right))
@@ -262,11 +266,11 @@ class _Emitter:
         kept, again = self._keep(self.value(left))
         equal = compared(kept, ast.Eq(), self.value(right))
         if strict:
-            return ast.BoolOp(ast.And(), [equal, compared(class_of(again()), ast.IsNot(), load("bool"))])
+            return nodes.BoolOp(ast.And(), [equal, compared(class_of(again()), ast.IsNot(), load("bool"))])
         others = "NOT_TEXT" if kind == "str" else "NOT_NUMBERS"
         differs = compared(class_of(again()), ast.In(), load(others))
         general = call("loose_equal", again(), self.value(right))
-        return ast.BoolOp(ast.Or(), [equal, ast.BoolOp(ast.And(), [differs, general])])
+        return nodes.BoolOp(ast.Or(), [equal, nodes.BoolOp(ast.And(), [differs, general])])
 
     def _order(self, operator: str, left: Shape, right: Shape) -> ast.expr:
         native = _NATIVE[operator]()
@@ -280,20 +284,20 @@ class _Emitter:
             general = call(_GENERAL[operator], self.value(left), again())
         else:
             return call(_GENERAL[operator], self.value(left), self.value(right))
-        return ast.IfExp(compared(class_of(kept), ast.In(), load("NUMBERS")), fast, general)
+        return nodes.IfExp(compared(class_of(kept), ast.In(), load("NUMBERS")), fast, general)
 
     def _member(self, needle: Shape, texts: int, numbers: int, kinds: tuple[bool, bool, Any]) -> ast.expr:
         has_texts, has_numbers, singles = kinds
         value = self.value(needle)
         if has_numbers or not has_texts or set(singles) - {None}:
-            flags = [ast.Constant(any(one is single for single in singles)) for one in (None, True, False)]
+            flags = [nodes.Constant(any(one is single for single in singles)) for one in (None, True, False)]
             return call("is_member", value, constant(texts), constant(numbers), *flags)
         kept, again = self._keep(value)
         text = compared(class_of(kept), ast.Is(), load("str"))
-        found = ast.BoolOp(ast.And(), [text, compared(again(), ast.In(), constant(texts))])
+        found = nodes.BoolOp(ast.And(), [text, compared(again(), ast.In(), constant(texts))])
         if not singles:
             return found
-        return ast.BoolOp(ast.Or(), [found, compared(again(), ast.Is(), ast.Constant(None))])
+        return nodes.BoolOp(ast.Or(), [found, compared(again(), ast.Is(), nodes.Constant(None))])
 
     def _join(self, parts: Sequence[Shape]) -> ast.expr:
         if self.scopes or not 0 < len(parts) <= 4 or any(part[0] not in _PLAIN_TEXT for part in parts):
@@ -301,14 +305,14 @@ class _Emitter:
         texts = [self._text(part) for part in parts]
         joined = texts[0]
         for text in texts[1:]:
-            joined = ast.BinOp(joined, ast.Add(), text)
+            joined = nodes.BinOp(joined, ast.Add(), text)
         return joined
 
     def _text(self, part: Shape) -> ast.expr:
         if part[0] == "str":
             return self.value(part)
         kept, again = self._keep(self.value(part))
-        return ast.IfExp(compared(class_of(kept), ast.Is(), load("str")), again(), call("to_text", again()))
+        return nodes.IfExp(compared(class_of(kept), ast.Is(), load("str")), again(), call("to_text", again()))
 
     def _hash(self, unit: Shape) -> tuple[ast.expr, bool]:
         """An expression for the unit's hash, and whether it may be None."""
@@ -317,21 +321,23 @@ class _Emitter:
                 text = self.value(read)
                 return hash_call(call("canonical_cbor", text) if typed else encoded(text)), False
             case ("shorthand", 0, int(place), False):
-                get = ast.Call(ast.Attribute(load("c"), "get", LOAD), [ast.Constant(TARGETING_KEY)], [])
+                get = nodes.Call(nodes.Attribute(load("c"), "get", LOAD), [nodes.Constant(TARGETING_KEY)], [])
                 kept, again = self._keep(get)
-                is_text = ast.BoolOp(ast.And(), [compared(class_of(kept), ast.Is(), load("str")), again()])
-                hashed = hash_call(encoded(ast.BinOp(constant(place), ast.Add(), again())))
-                return ast.IfExp(is_text, hashed, ast.Constant(None)), True
+                is_text = nodes.BoolOp(ast.And(), [compared(class_of(kept), ast.Is(), load("str")), again()])
+                hashed = hash_call(encoded(nodes.BinOp(constant(place), ast.Add(), again())))
+                return nodes.IfExp(is_text, hashed, nodes.Constant(None)), True
             case ("shorthand", int(scope), int(place), bool(typed)):
                 data = load(data_name(scope))
-                return call("shorthand_hash", data, constant(place), ast.Constant(typed)), True
+                return call("shorthand_hash", data, constant(place), nodes.Constant(typed)), True
             case ("unit", int(scope), read, int(place), bool(typed)):
                 kept, again = self._keep(self.value(read))
                 data = load(data_name(scope))
-                general = call("unit_hash", again(), data, constant(place), ast.Constant(typed))
+                general = call("unit_hash", again(), data, constant(place), nodes.Constant(typed))
                 if typed:
-                    return ast.IfExp(compared(kept, ast.Is(), ast.Constant(None)), ast.Constant(None), general), True
-                return ast.IfExp(
+                    return nodes.IfExp(
+                        compared(kept, ast.Is(), nodes.Constant(None)), nodes.Constant(None), general
+                    ), True
+                return nodes.IfExp(
                     compared(class_of(kept), ast.Is(), load("str")), hash_call(encoded(again())), general
                 ), True
         raise AssertionError(f"{unit[0]} is not a unit")
@@ -340,34 +346,34 @@ class _Emitter:
         hashed, optional = self._hash(unit)
         kept, again = self._keep(hashed)
         if len(variants) > CHAIN_EXPRESSION_MAX:
-            statements: list[ast.stmt] = [ast.Expr(kept)]
+            statements: list[ast.stmt] = [nodes.Expr(kept)]
             for variant, limit in zip(variants, limits, strict=False):
                 below = compared(again(), ast.Lt(), constant(limit))
-                statements.append(ast.If(below, [ast.Return(self.value(variant))], []))
+                statements.append(nodes.If(below, [nodes.Return(self.value(variant))], []))
             if optional:
-                none = compared(again(), ast.Is(), ast.Constant(None))
-                statements.insert(1, ast.If(none, [ast.Return(ast.Constant(None))], []))
-            return self._own_function([*statements, ast.Return(self.value(variants[-1]))])
+                none = compared(again(), ast.Is(), nodes.Constant(None))
+                statements.insert(1, nodes.If(none, [nodes.Return(nodes.Constant(None))], []))
+            return self._own_function([*statements, nodes.Return(self.value(variants[-1]))])
         chain = self.value(variants[-1])
         for index in range(len(limits) - 1, -1, -1):
             below = compared(again(), ast.Lt(), constant(limits[index]))
-            chain = ast.IfExp(below, self.value(variants[index]), chain)
-        known = compared(kept, ast.IsNot(), ast.Constant(None))
-        return ast.IfExp(known, chain, ast.Constant(None))
+            chain = nodes.IfExp(below, self.value(variants[index]), chain)
+        known = compared(kept, ast.IsNot(), nodes.Constant(None))
+        return nodes.IfExp(known, chain, nodes.Constant(None))
 
     def _later(self, *parts: Shape) -> ast.expr:
         """A tuple of functions that evaluate the parts when they are needed."""
-        return ast.Tuple([ast.Lambda(arguments([]), self.value(part)) for part in parts], LOAD)
+        return nodes.Tuple([nodes.Lambda(arguments([]), self.value(part)) for part in parts], LOAD)
 
-    def _loop(self, name: str, scope: int, nodes: int, parts: tuple[Shape, ...]) -> ast.expr:
+    def _loop(self, name: str, scope: int, cost: int, parts: tuple[Shape, ...]) -> ast.expr:
         self.loops = True
         items, body, *initial = parts
         listed = self.value(items)
         start = [self.value(part) for part in initial]
         self.scopes.append(f"d{scope}")
-        function = ast.Lambda(arguments([f"d{scope}"]), self.value(body))
+        function = nodes.Lambda(arguments([f"d{scope}"]), self.value(body))
         self.scopes.pop()
-        return call(f"loop_{name}", load("s"), ast.Constant(nodes), listed, function, *start)
+        return call(f"loop_{name}", load("s"), nodes.Constant(cost), listed, function, *start)
 
 
 def _gives_truth(shape: Shape) -> bool:

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Sequence
 from typing import Final
 
+from server.core.evaluation import nodes
+
 LOAD: Final = ast.Load()
 STORE: Final = ast.Store()
 
@@ -15,44 +17,44 @@ def data_name(scope: int) -> str:
 
 def load(identifier: str) -> ast.expr:
     """Read a variable."""
-    return ast.Name(identifier, LOAD)
+    return nodes.Name(identifier, LOAD)
 
 
 def constant(place: int) -> ast.expr:
     """Read a bound constant."""
-    return ast.Name(f"k{place}", LOAD)
+    return nodes.Name(f"k{place}", LOAD)
 
 
 def call(called: str, *operands: ast.expr) -> ast.expr:
     """Call a name of runtime.py or a function made beside."""
-    return ast.Call(ast.Name(called, LOAD), list(operands), [])
+    return nodes.Call(nodes.Name(called, LOAD), list(operands), [])
 
 
 def encoded(text: ast.expr) -> ast.expr:
     """The text's UTF-8 bytes."""
-    return ast.Call(ast.Attribute(text, "encode", LOAD), [], [])
+    return nodes.Call(nodes.Attribute(text, "encode", LOAD), [], [])
 
 
 def hash_call(data: ast.expr) -> ast.expr:
     """MurmurHash3 x86-32 of bytes, seed 0, unsigned."""
-    return ast.Call(ast.Name("murmur", LOAD), [data, ast.Constant(0), ast.Constant(False)], [])
+    return nodes.Call(nodes.Name("murmur", LOAD), [data, nodes.Constant(0), nodes.Constant(False)], [])
 
 
 def class_of(value: ast.expr) -> ast.expr:
     """The value's class."""
-    return ast.Attribute(value, "__class__", LOAD)
+    return nodes.Attribute(value, "__class__", LOAD)
 
 
 def compared(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> ast.expr:
     """One comparison."""
-    return ast.Compare(left, [operator], [right])
+    return nodes.Compare(left, [operator], [right])
 
 
 def arguments(names: Sequence[str]) -> ast.arguments:
     """Positional parameters."""
-    return ast.arguments([], [ast.arg(each) for each in names], None, [], [], None, [])
+    return ast.arguments([], [nodes.Argument(each) for each in names], None, [], [], None, [])
 
 
 def function(identifier: str, parameters: Sequence[str], body: list[ast.stmt]) -> ast.stmt:
     """A function definition."""
-    return ast.FunctionDef(identifier, arguments(parameters), body, [])
+    return nodes.FunctionDef(identifier, arguments(parameters), body, [])
