@@ -72,10 +72,17 @@ def quarantine(key: str, why: str, *, type_: ValueType | None = None) -> Compile
 
 
 class _Answers:
-    """The resolutions of one flag, each made once."""
+    """The resolutions of one flag, each made once.
+
+    It lives as long as the compiled flag, so it keeps nothing of the definition that answers do not need.
+    """
+
+    __slots__ = ("default_variant", "key", "made", "metadata", "type", "variants")
 
     def __init__(self, lowered: LoweredFlag, metadata: Mapping[str, Scalar]) -> None:
-        self.flag, self.metadata = lowered, metadata
+        self.key, self.type, self.variants = lowered.key, lowered.type, lowered.variants
+        self.default_variant = lowered.default_variant
+        self.metadata = metadata
         self.made: dict[tuple[str | None, Reason], Resolution] = {}
 
     def variant(self, variant: str, reason: Reason) -> Resolution:
@@ -88,30 +95,30 @@ class _Answers:
 
     def chosen(self, value: Json) -> Resolution:
         """The answer for the value of a rule. Source: flagd's evaluator, core/pkg/evaluator/json.go."""
-        default = self.flag.default_variant
+        default = self.default_variant
         if value is None or value != value:
             return self._made(default, Reason.DEFAULT)
         name = value if isinstance(value, str) else text_of(value)
-        if name in self.flag.variants and not isinstance(value, list | dict):
+        if name in self.variants and not isinstance(value, list | dict):
             return self._made(name, Reason.TARGETING_MATCH)
         shown = name if len(name) <= 80 else name[:77] + "..."
-        known = ", ".join(list(self.flag.variants)[:20])
+        known = ", ".join(list(self.variants)[:20])
         return self._error(ErrorCode.GENERAL, f"targeting chose {shown!r}, which is not one of its variants: {known}")
 
     def failed(self, error: Exception) -> Resolution:
         """The answer when a rule could not be evaluated."""
         if isinstance(error, Failure):
-            return self._error(error.code, str(error).removeprefix(f"flag {self.flag.key!r}: "))
+            return self._error(error.code, str(error).removeprefix(f"flag {self.key!r}: "))
         # The exception's own words may hold parts of the caller's context, so only its kind is told.
         return self._error(ErrorCode.GENERAL, f"its rule could not be evaluated ({type(error).__name__})")
 
     def _made(self, variant: str | None, reason: Reason) -> Resolution:
         found = self.made.get((variant, reason))
         if found is None:
-            value = None if variant is None else self.flag.variants[variant]
+            value = None if variant is None else self.variants[variant]
             found = Resolution(
-                flag_key=self.flag.key,
-                type=self.flag.type,
+                flag_key=self.key,
+                type=self.type,
                 value=value,
                 variant=variant,
                 reason=reason,
@@ -122,14 +129,14 @@ class _Answers:
 
     def _error(self, code: ErrorCode, message: str) -> Resolution:
         return Resolution(
-            flag_key=self.flag.key,
-            type=self.flag.type,
+            flag_key=self.key,
+            type=self.type,
             value=None,
             variant=None,
             reason=Reason.ERROR,
             metadata=self.metadata,
             error_code=code,
-            error_message=f"flag {self.flag.key!r}: {message}",
+            error_message=f"flag {self.key!r}: {message}",
         )
 
 
