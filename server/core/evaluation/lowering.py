@@ -15,7 +15,8 @@ from server.core.json import Json, Scalar
 from server.core.limits import LOWERED_DEPTH_MAX, LOWERED_NODES_MAX, SHARE_PARTS
 from server.core.segments import Segment
 
-FLAG_KEY: Final[Json] = {"var": "$flagd.flagKey"}
+_AROUND_RULE_MAX: Final = 16
+"""More operators than lowering nests around a rule's condition, without prerequisites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ class _Lowering:
             bucketing=self.bucketing,
             references=frozenset(self.references),
         )
-        if targeting is not None and _depth(targeting) > LOWERED_DEPTH_MAX:
+        # Depth cannot pass the number of operators: those that were counted, and a few around each rule.
+        may_be_deep = config.prerequisites or self.nodes > LOWERED_DEPTH_MAX - _AROUND_RULE_MAX
+        if may_be_deep and _depth(targeting) > LOWERED_DEPTH_MAX:
             raise self.refused(f"nests more than {LOWERED_DEPTH_MAX} operators with its segments and prerequisites")
         return lowered
 
@@ -170,9 +173,14 @@ class _Lowering:
 
     def written_out(self, rule: Json) -> Json:
         """The rule with every `$ref` replaced by its segment's rule; parts without one are shared, not copied."""
-        self.nodes += 1
+        size = _size_without_reference(rule)
+        self.nodes += size or 1
         if self.nodes > LOWERED_NODES_MAX:
             raise self.refused(f"has more than {LOWERED_NODES_MAX} nodes with its segments and prerequisites")
+        return rule if size else self.replaced(rule)
+
+    def replaced(self, rule: Json) -> Json:
+        """A rule that holds a reference, with its parts written out."""
         if isinstance(rule, dict):
             reference = rule.get("$ref") if len(rule) == 1 else None
             if isinstance(reference, str):
@@ -276,6 +284,26 @@ def _named_fractional(key: str, arguments: list[Json]) -> Json:
     arms = arguments if isinstance(first, list) else arguments[1:]
     unit = {"cat": [key, {"var": TARGETING_KEY}]}
     return {"if": [_has_key(TARGETING_KEY), {"fractional": [unit, *arms]}]}
+
+
+def _size_without_reference(rule: Json) -> int:
+    """Nodes of a rule without a `$ref`, the usual case; 0 when it has one. Items of literal lists do not count."""
+    size = 0
+    stack = [rule]
+    while stack:
+        node = stack.pop()
+        size += 1
+        kind = type(node)
+        if kind is dict:
+            if "$ref" in node:
+                return 0
+            stack.extend(node.values())
+        elif kind is list:
+            for item in node:
+                if type(item) is dict or type(item) is list:
+                    stack.extend(node)
+                    break
+    return size
 
 
 def _size(rule: Json) -> int:

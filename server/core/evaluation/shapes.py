@@ -122,20 +122,21 @@ class Reader:
 
     def value(self, rule: Json, scope: int = 0) -> Shape:
         """Read a rule whose value is wanted; scope counts the loops around it."""
+        kind = type(rule)
+        if kind is dict and len(rule) == 1:
+            ((name, argument),) = rule.items()
+            return self._operator(name, argument, scope)
+        if kind is str:
+            return ("str", self.bind(rule))
         match rule:
             case None:
                 return NULL
             case bool():
                 return ("true",) if rule else ("false",)
-            case str():
-                return ("str", self.bind(rule))
             case int() | float():
                 return ("num", self.bind(as_double(rule)))
             case list():
                 return self._list(rule, scope)
-            case dict() if len(rule) == 1:
-                ((name, argument),) = rule.items()
-                return self._operator(name, argument, scope)
         return ("object", self.bind(rule))
 
     def _list(self, rule: list[Json], scope: int) -> Shape:
@@ -144,6 +145,8 @@ class Reader:
         return ("items", *(self.value(item, scope) for item in rule))
 
     def _operator(self, name: str, argument: Json, scope: int) -> Shape:
+        if name == "var":
+            return self._variable(argument if isinstance(argument, list) else [argument], scope)
         if name == "$ref":
             return self._fail(f"$ref names {_shown(argument)}, which is not a segment of this flag set")
         if name == "fractional":
@@ -151,8 +154,6 @@ class Reader:
         operands = argument if isinstance(argument, list) else [argument]
         if name in LOOPS:
             return self._loop(name, operands, scope)
-        if name == "var":
-            return self._variable(operands, scope)
         if name == "missing":
             return self._missing(operands, scope)
         read = [self.value(operand, scope) for operand in operands]
