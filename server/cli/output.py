@@ -91,7 +91,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         # As text, so that brackets in a flag's name are no markup.
         table.add_row(*map(Text, row))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH_CHARS, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH_CHARS, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def in_short(value: Json, *, chars_max: int = 60) -> str:
