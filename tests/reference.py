@@ -110,7 +110,7 @@ class Resolver:
         config = definition.config
         if not config.enabled:
             return config.off_variant, "DISABLED", None
-        if config.targeting:
+        if config.targeting not in (None, {}):
             return self.raw(definition)
         if not all(self.meets(wanted.flag, wanted.variants) for wanted in config.prerequisites):
             return self.matched(config.off_variant)
@@ -149,7 +149,7 @@ class Resolver:
         if config.prerequisites and config.off_variant is None:
             # flagd's null must mean the caller's default here, so this default is chosen by name.
             return self.matched(config.default)
-        if config.targeting or config.prerequisites or config.targets or config.rules:
+        if config.targeting not in (None, {}) or config.prerequisites or config.targets or config.rules:
             return self.unmatched(config.default)
         return config.default, "DEFAULT" if config.default is None else "STATIC", None
 

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flagsets import FlagSet
 from tests import strategies
+from tests.laws import dependent, odd
 from tests.laws.agreement import same_value
 from tests.laws.sizes import tried
 from tests.oracle.javascript import to_javascript
@@ -15,10 +16,8 @@ from tests.reference import resolve
 NOW = strategies.TIMESTAMP
 
 
-@tried(300, long=20_000)
-@given(strategies.flag_sets(), strategies.contexts())
-def test_snapshot_resolves_as_the_definition_says(flag_set: FlagSet, context: dict[str, Any]) -> None:
-    """Variant, reason and error code are the reference's; the value is the variant's."""
+def check(flag_set: FlagSet, context: dict[str, Any]) -> None:
+    """Hold every flag of a set to the reference: variant, reason, error code; the value is the variant's."""
     snapshot = build_snapshot(flag_set, revision=1)
     for key, definition in flag_set.flags.items():
         if definition.flag.archived_at is not None:
@@ -34,9 +33,23 @@ def test_snapshot_resolves_as_the_definition_says(flag_set: FlagSet, context: di
             bucketing=flag_set.environment.bucketing,
         )
         answered = snapshot.resolve(key, context, NOW)
-        assert expected == (answered.variant, answered.reason, answered.error_code), key
+        assert expected == (answered.variant, answered.reason, answered.error_code), (key, answered)
         value = None if answered.variant is None else definition.flag.variants[answered.variant]
         assert same_value(to_javascript(value), to_javascript(answered.value))
+
+
+@tried(300, long=20_000)
+@given(strategies.flag_sets(), strategies.contexts())
+def test_snapshot_resolves_as_the_definition_says(flag_set: FlagSet, context: dict[str, Any]) -> None:
+    """Flags with rules, shares, splits, segments and prerequisites, or with raw targeting."""
+    check(flag_set, context)
+
+
+@tried(300, long=20_000)
+@given(dependent.flag_sets(), odd.contexts())
+def test_prerequisites_are_asked_as_themselves(flag_set: FlagSet, context: dict[str, Any]) -> None:
+    """A flag that another one requires answers as it would alone, whatever its raw targeting does."""
+    check(flag_set, context)
 
 
 @tried(50, long=1_000)

@@ -45,7 +45,10 @@ class Interpreter:
         operands = operands if isinstance(operands, list) else [operands]
         if operator in LAZY:
             return LAZY[operator](self, operands, data)
-        values = [self.apply(operand, data) for operand in operands]
+        return self.operate(operator, [self.apply(operand, data) for operand in operands], data)
+
+    def operate(self, operator: str, values: list[Any], data: Any) -> Any:
+        """Apply an operator to values."""
         if operator in EAGER:
             return EAGER[operator](values)
         if operator in READING:
