@@ -75,7 +75,7 @@ def variables() -> SearchStrategy[Json]:
     """`var` in each of its shapes, among them what flagd puts into the context."""
     paths = st.sampled_from(PATHS)
     return st.one_of(
-        paths.map(lambda path: {"var": path}),
+        paths.map(_variable),
         paths.map(lambda path: {"var": [path]}),
         st.builds(lambda path, other: {"var": [path, other]}, paths, scalars),
         st.sampled_from(({"var": "$flagd.flagKey"}, {"var": "$flagd.timestamp"})),
@@ -122,6 +122,10 @@ def comparisons() -> SearchStrategy[Json]:
     )
 
 
+def _variable(path: str) -> Json:
+    return {"var": path}
+
+
 def _sem_ver(version: Json, operator: str, target: Json) -> Json:
     return {"sem_ver": [version, operator, target]}
 
@@ -150,7 +154,8 @@ def _operations(inner: SearchStrategy[Json], shorthand: bool) -> SearchStrategy[
             _operation, operator(("missing_some",)), st.tuples(st.integers(0, 3), st.lists(operator(PATHS), max_size=3))
         ),
         st.builds(_operation, operator(("starts_with", "ends_with")), st.tuples(strings, strings)),
-        st.builds(_sem_ver, variables(), operator(OPERATORS_SEM_VER), operator(VERSIONS)),
+        # Not of the flag's key: written out in another flag it becomes a text that is no version.
+        st.builds(_sem_ver, operator(PATHS).map(_variable), operator(OPERATORS_SEM_VER), operator(VERSIONS)),
         fractionals(inner, shorthand=shorthand),
         st.lists(inner, max_size=3),
     ]
@@ -183,10 +188,10 @@ def _reductions(inner: SearchStrategy[Json]) -> SearchStrategy[Json]:
 
 def fractionals(arms: SearchStrategy[Json], *, shorthand: bool = True) -> SearchStrategy[Json]:
     """`fractional` over the given arms, with literal and computed weights; the literal sum is at least 1."""
-    seeded = st.builds(
-        lambda seed, path: {"cat": [seed, {"var": path}]}, st.sampled_from(TEXTS), st.sampled_from(PATHS)
-    )
-    unit: SearchStrategy[list[Json]] = st.one_of(seeded, variables()).map(lambda value: [value])
+    seeds = st.one_of(st.sampled_from(TEXTS), st.just({"var": "$flagd.flagKey"}))
+    paths = st.sampled_from(PATHS).map(_variable)
+    seeded = st.builds(lambda seed, path: {"cat": [seed, path]}, seeds, paths)
+    unit: SearchStrategy[list[Json]] = st.one_of(seeded, paths).map(lambda value: [value])
     if shorthand:
         unit = st.one_of(unit, st.just([]))
     weight = st.one_of(
