@@ -111,28 +111,33 @@ async def resolve_batch(
 ) -> Answers:
     """Evaluate flags for contexts, a flag at a time; other calls get their turn every PACE_EVALUATIONS."""
     flags = snapshot.flags
-    # Resolutions are compared as objects, so a dictionary finds their places by identity.
-    places: dict[Resolution, int] = {}
+    places = _Places()
     columns: list[Sequence[int]] = []
     count = len(contexts)
     worked = 0
     for key in keys:
         flag = flags.get(key)
-        constant = missing(snapshot.flag_set, key) if flag is None else flag.static
-        if constant is not None or flag is None:
-            columns.append([places.setdefault(constant, len(places))] * count)  # type: ignore[arg-type]
-            worked += 1
+        if flag is None:
+            columns.append([places[missing(snapshot.flag_set, key)]] * count)
+        elif flag.static is not None:
+            columns.append([places[flag.static]] * count)
         else:
             evaluate = flag.evaluate
-            answers = [evaluate(context, now) for context in contexts]
-            for answer in dict.fromkeys(answers):
-                places.setdefault(answer, len(places))
-            columns.append([places[answer] for answer in answers])
+            columns.append([places[evaluate(context, now)] for context in contexts])
             worked += count
+        worked += 1
         if worked >= PACE_EVALUATIONS:
             worked = 0
             await asyncio.sleep(0)
     return Answers(tuple(places), columns)
+
+
+class _Places(dict[Resolution, int]):
+    """Number answers in the order in which they are first met; they are told apart as objects."""
+
+    def __missing__(self, answer: Resolution) -> int:
+        place = self[answer] = len(self)
+        return place
 
 
 def as_type(resolution: Resolution, expected: ValueType) -> Resolution:

@@ -67,10 +67,12 @@ def decode(raw: bytes, reads: frozenset[str] | None) -> dict[str, Json]:
     if reads is None:
         return {name: _value(name, encoded) for name, encoded in fields.items()}
     context: dict[str, Json] = {}
+    # Not by subscript: that would add an absent entry to the map.
+    find = fields.get
     for name in reads:
-        # Asked before it is taken: taking an absent entry of a protobuf map would add it.
-        if name in fields:
-            context[name] = _value(name, fields[name])
+        found = find(name)
+        if found is not None:
+            context[name] = _value(name, found)
     return context
 
 

@@ -78,7 +78,10 @@ class _Evaluation:
         raw_contexts: Sequence[bytes] = view.contexts
         _check_batch(len(keys), len(raw_contexts))
         reads = attributes_read(snapshot, keys)
-        contexts = [_context(index, each, reads) for index, each in enumerate(raw_contexts)]
+        try:
+            contexts = [decode(each, reads) for each in raw_contexts]
+        except FlagstaffError:
+            raise _bad_context(raw_contexts, reads) from None
         answers = await resolve_batch(snapshot, keys, contexts=contexts, now=int(self._clock()))
         parts = [ours_slice(resolution) for resolution in answers.distinct]
         parts.append(field(2, _indices(answers.columns, distinct_count=len(parts))))
@@ -136,11 +139,14 @@ def _check_batch(flag_count: int, context_count: int) -> None:
         )
 
 
-def _context(index: int, raw: bytes, reads: frozenset[str] | None) -> dict[str, object]:
-    try:
-        return decode(raw, reads)
-    except FlagstaffError as error:
-        raise Abort(STATUS_BY_CODE[error.code], f"contexts[{index}]: {error}") from None
+def _bad_context(raw_contexts: Sequence[bytes], reads: frozenset[str] | None) -> Abort:
+    """Find the context that was refused; only a refusal pays for knowing its place."""
+    for index, raw in enumerate(raw_contexts):
+        try:
+            decode(raw, reads)
+        except FlagstaffError as error:
+            return Abort(STATUS_BY_CODE[error.code], f"contexts[{index}]: {error}")
+    return Abort(Status.INVALID_ARGUMENT, "a context cannot be decoded")
 
 
 def _indices(columns: Sequence[Sequence[int]], *, distinct_count: int) -> bytes:
