@@ -229,13 +229,14 @@ async def test_several_addresses_one_server() -> None:
     server = GrpcServer({PATH: unary_sync(echo)}, Drain())
     with socket.create_server(("127.0.0.1", 0)) as free:
         fixed = free.getsockname()[1]
-    ports = await server.start(["127.0.0.1:0", f"127.0.0.1:{fixed}", f"127.0.0.1:{fixed}"])
+    ports = await server.start(["127.0.0.1:0", f"127.0.0.1:{fixed}", f"127.0.0.1:{fixed}", "127.0.0.1:0"])
     for port in ports:
         async with connect(port) as channel:
             assert b"x" == await channel.unary_unary(PATH)(b"x")
     await server.stop()
 
-    assert fixed == ports[1] == ports[2] != ports[0]
+    assert fixed == ports[1] == ports[2]
+    assert 3 == len(set(ports))
 
 
 async def test_keep_alive_pings_are_tolerated(serve: Serve) -> None:
@@ -259,9 +260,9 @@ async def test_keep_alive_pings_are_tolerated(serve: Serve) -> None:
 async def test_reconnect_storm_loses_nobody(serve: Serve) -> None:
     """More streams at once than the core would accept by default are all served."""
     running = await serve()
-    channels = [connect(running.port) for _ in range(4)]
+    channels = [connect(running.port) for _ in range(20)]
     path = "/flagd.evaluation.v2.Service/EventStream"
-    calls: list[Any] = [each.unary_stream(path)(b"", timeout=30) for each in channels for _ in range(500)]
+    calls: list[Any] = [each.unary_stream(path)(b"", timeout=30) for each in channels for _ in range(100)]
     first = await asyncio.gather(*(call.read() for call in calls))
     for call in calls:
         call.cancel()
