@@ -1,5 +1,7 @@
 """Reading: by noun, by key, as it was, as it changed."""
 
+from typing import Any, Final
+
 import pytest
 from sqlalchemy import Engine
 
@@ -14,7 +16,7 @@ from server.store.projects import list_projects
 from server.store.revisions import list_revisions, load_documents_at, read_revision
 from tests.store.definitions import NOW, behind_our_back, flag, put, segment
 
-HERE = {"project": "shop", "environment": "production"}
+HERE: Final[dict[str, Any]] = {"project": "shop", "environment": "production"}
 
 
 def test_projects_and_environments_are_listed(shop: Engine) -> None:
