@@ -1,4 +1,4 @@
-"""flagstaff.v1.EvaluationService, asked by its generated client through a real server."""
+"""Ask flagstaff.v1.EvaluationService by its generated client through a real server."""
 
 from typing import Any
 

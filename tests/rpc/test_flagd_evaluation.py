@@ -1,4 +1,4 @@
-"""flagd's evaluation protocols, asked by their generated clients through a real server."""
+"""Ask flagd's evaluation protocols by their generated clients through a real server."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1: SERVING exactly while flags can be evaluated."""
+"""Hold grpc.health.v1 to what it says: SERVING exactly while flags can be evaluated."""
 
 from typing import Any
 
