@@ -44,7 +44,7 @@ class Interpreter:
             return self.reference(operands, data)
         operands = operands if isinstance(operands, list) else [operands]
         if operator in LAZY:
-            return LAZY[operator](self, operands, data)
+            return getattr(self, LAZY[operator])(operands, data)
         return self.operate(operator, [self.apply(operand, data) for operand in operands], data)
 
     def operate(self, operator: str, values: list[Any], data: Any) -> Any:
@@ -299,18 +299,19 @@ def version_text(value: Any) -> str | None:
     return js.to_text(value) if number or isinstance(value, str) else None
 
 
-LAZY: Final[Mapping[str, Callable[[Interpreter, list[Any], Any], Any]]] = {
-    "if": Interpreter.when,
-    "and": Interpreter.conjunction,
-    "or": Interpreter.disjunction,
-    "map": Interpreter.map,
-    "filter": Interpreter.filter,
-    "all": Interpreter.every,
-    "some": Interpreter.some,
-    "none": Interpreter.none,
-    "reduce": Interpreter.reduce,
-    "fractional": Interpreter.fractional,
+LAZY: Final[Mapping[str, str]] = {
+    "if": "when",
+    "and": "conjunction",
+    "or": "disjunction",
+    "map": "map",
+    "filter": "filter",
+    "all": "every",
+    "some": "some",
+    "none": "none",
+    "reduce": "reduce",
+    "fractional": "fractional",
 }
+"""The methods of operators that evaluate their operands themselves."""
 
 READING: Final[Mapping[str, Callable[[Interpreter, list[Any], Any], Any]]] = {
     "var": Interpreter.var,
