@@ -19,7 +19,7 @@ from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
 from server.store.engine import data_version, reading, shown, translated
 from server.store.environments import list_environments
-from server.store.flagsets import load_documents
+from server.store.flagsets import stream_documents
 from server.store.migrations import migrate
 
 POLL_S: Final = 0.02
@@ -203,8 +203,8 @@ class Follower:
                     self._kept.forget(environment)
                     continue
                 with reading(self._engine) as connection:
-                    stored = load_documents(connection, project=environment.project, environment=environment.key)
-                self._kept.write(stored, now=datetime.now(UTC))
+                    stored = stream_documents(connection, project=environment.project, environment=environment.key)
+                    self._kept.write(stored, now=datetime.now(UTC))
             except (FlagstaffError, OSError) as error:
                 log.error(
                     "a flag set could not be kept as last known good", extra={"flag_set": name, "error": str(error)}

@@ -14,7 +14,7 @@ from server.core.errors import StoreCorrupt
 from server.core.evaluation.snapshot import Snapshot
 from server.core.json import Json
 from server.live.loader import compile_documents
-from server.store.flagsets import StoredFlagSet
+from server.store.flagsets import StoredFlagSet, StreamedFlagSet
 
 FORMAT: Final = 1
 SUFFIX: Final = ".jsonl"
@@ -34,7 +34,7 @@ class LastKnownGood:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def write(self, stored: StoredFlagSet, *, now: datetime) -> None:
+    def write(self, stored: StreamedFlagSet, *, now: datetime) -> None:
         """Replace a flag set's file at once or not at all. Errors: OSError."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self._path(stored.environment)
@@ -73,7 +73,7 @@ class LastKnownGood:
         return self.directory / f"{environment.project}@{environment.key}{SUFFIX}"
 
 
-def _lines(stored: StoredFlagSet, now: datetime) -> Iterator[bytes]:
+def _lines(stored: StreamedFlagSet, now: datetime) -> Iterator[bytes]:
     environment = stored.environment
     yield _line(
         {
@@ -91,7 +91,7 @@ def _lines(stored: StoredFlagSet, now: datetime) -> Iterator[bytes]:
     )
     for key, document in stored.segments.items():
         yield _line({"segment": key, "document": document})
-    for key, document in stored.flags.items():
+    for key, document in stored.flags:
         yield _line({"flag": key, "document": document})
 
 

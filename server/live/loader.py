@@ -8,22 +8,42 @@ from sqlalchemy import Connection
 
 from server.core import references
 from server.core.definitions.problems import Problems
+from server.core.environments import Environment
 from server.core.evaluation.compiler import quarantine
 from server.core.evaluation.snapshot import CompiledFlag, Snapshot
 from server.core.evaluation.snapshots import compile_one
 from server.core.flags import FlagDefinition
 from server.core.json import Json
 from server.core.segments import Segment
-from server.store.flagsets import StoredFlagSet, load_documents, touched_since
-from server.store.mapping import parse_flag, parse_segment
+from server.store.flagsets import StoredFlagSet, load_documents, stream_documents, touched_since
+from server.store.garbage import collector_paused
+from server.store.mapping import Document, parse_flag, parse_segment
 
 _ABSENT: Final = object()
 """Stands for a document that was asked for and does not exist."""
 
 
 def load_snapshot(connection: Connection, *, project: str, environment: str) -> Snapshot:
-    """Read and compile a whole flag set. Errors: NotFound, StoreUnavailable, StoreCorrupt."""
-    return compile_documents(load_documents(connection, project=project, environment=environment))
+    """Read and compile a whole flag set. Errors: NotFound, StoreUnavailable, StoreCorrupt.
+
+    Flags are compiled as they are read, and their definitions dropped; those with prerequisites are read again at the
+    end, together with what they name.
+    """
+    stored = stream_documents(connection, project=project, environment=environment)
+    segments = _read_segments(stored.segments)
+    compiled: dict[str, CompiledFlag] = {}
+    waiting: list[str] = []
+    with collector_paused():
+        for key, document in stored.flags:
+            definition = _read_flag(key, document)
+            if isinstance(definition, str):
+                compiled[key] = quarantine(key, definition)
+            elif definition.config.prerequisites:
+                waiting.append(key)
+            elif definition.flag.archived_at is None:
+                compiled[key] = compile_one(definition, flags={}, segments=segments, environment=stored.environment)
+    compiled.update(_compile(_with_references(connection, stored.environment, waiting), waiting))
+    return Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
 
 
 def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
@@ -39,7 +59,7 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
         # Another bucketing or other metadata concerns every flag; a lower revision is a restored database.
         return load_snapshot(connection, project=project, environment=environment)
     affected = _affected(snapshot, touched.flags, touched.segments)
-    stored = _with_references(connection, snapshot, affected)
+    stored = _with_references(connection, snapshot.environment, affected)
     compiled = _compile(stored, affected)
     flags = {key: flag for key, flag in snapshot.flags.items() if key not in affected}
     flags.update(compiled)
@@ -48,9 +68,9 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
 
 def compile_documents(stored: StoredFlagSet) -> Snapshot:
     """Compile every flag of a stored set; what cannot be used is quarantined."""
-    return Snapshot(
-        environment=stored.environment, revision=stored.revision, flags=_compile(stored, stored.flags.keys())
-    )
+    with collector_paused(len(stored.flags)):
+        compiled = _compile(stored, stored.flags.keys())
+    return Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
 
 
 def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[str]) -> frozenset[str]:
@@ -62,9 +82,9 @@ def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[s
     return frozenset(flags).union(dependents)
 
 
-def _with_references(connection: Connection, snapshot: Snapshot, keys: Collection[str]) -> StoredFlagSet:
+def _with_references(connection: Connection, where: Environment, keys: Collection[str]) -> StoredFlagSet:
     """The documents of some flags and of all that they refer to, directly or not."""
-    project, environment = snapshot.environment.project, snapshot.environment.key
+    project, environment = where.project, where.key
     flags: dict[str, Json] = {}
     segments: dict[str, Json] = {}
     wanted = {("flag", key) for key in keys}
@@ -112,21 +132,32 @@ def _compile(stored: StoredFlagSet, keys: Collection[str]) -> dict[str, Compiled
 
 
 def _read(stored: StoredFlagSet) -> _Readable:
-    """Validate each document by itself, as strictly as when it was accepted."""
     flags: dict[str, FlagDefinition] = {}
-    segments: dict[str, Segment] = {}
     broken: dict[str, str] = {}
-    for key, document in stored.segments.items():
+    for key, document in stored.flags.items():
+        definition = _read_flag(key, document)
+        if isinstance(definition, str):
+            broken[key] = definition
+        else:
+            flags[key] = definition
+    return _Readable(flags, _read_segments(stored.segments), broken)
+
+
+def _read_flag(key: str, document: Document | None) -> FlagDefinition | str:
+    """A flag, validated by itself as strictly as when it was accepted; or what is wrong with it."""
+    problems = Problems()
+    definition = parse_flag(key, document, problems=problems)
+    if definition is None or problems.errors:
+        return str(problems.errors[0])
+    return definition
+
+
+def _read_segments(documents: Mapping[str, Document | None]) -> dict[str, Segment]:
+    """The sound ones; a flag that refers to another one says so when it is evaluated."""
+    segments: dict[str, Segment] = {}
+    for key, document in documents.items():
         problems = Problems()
         segment = parse_segment(key, document, problems=problems)
-        # A flag that refers to a segment which is left out says so when it is evaluated.
         if segment is not None and not problems.errors:
             segments[key] = segment
-    for key, document in stored.flags.items():
-        problems = Problems()
-        flag = parse_flag(key, document, problems=problems)
-        if problems.errors:
-            broken[key] = str(problems.errors[0])
-        elif flag is not None:
-            flags[key] = flag
-    return _Readable(flags, segments, broken)
+    return segments

@@ -33,6 +33,17 @@ class StoredFlagSet:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamedFlagSet:
+    """An environment whose flags are read one after another, so that they are never in memory together."""
+
+    environment: Environment
+    revision: int
+    segments: Mapping[str, Document | None]
+    flags: Iterator[tuple[str, Document | None]]
+    """By key, in order; readable once, while the transaction that it came from is open."""
+
+
+@dataclass(frozen=True, slots=True)
 class Touched:
     """What differs from an earlier revision."""
 
@@ -62,6 +73,17 @@ def load_documents(
             dict(_flags(connection, project, environment, keys=flags)),
             dict(_segments(connection, project, environment, keys=segments)),
         )
+
+
+def stream_documents(connection: Connection, *, project: str, environment: str) -> StreamedFlagSet:
+    """Read an environment's documents as `load_documents` does, but its flags only as they are asked for."""
+    stored = read_environment(connection, project=project, environment=environment)
+    return StreamedFlagSet(
+        stored.environment,
+        stored.revision,
+        dict(_segments(connection, project, environment, keys=None)),
+        _flags(connection, project, environment, keys=None),
+    )
 
 
 def read_flag_set(connection: Connection, *, project: str, environment: str) -> FlagSet:
