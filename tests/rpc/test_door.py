@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from struct import iter_unpack
 from typing import Any
 
 import grpc
@@ -14,7 +15,13 @@ import pytest
 
 from server.core.errors import Conflict, InvalidRequest, NotFound, StoreCorrupt, StoreUnavailable, TooLarge
 from server.rpc.call import Abort, Call
-from server.rpc.doors.grpcio import MESSAGE_BYTES_MAX, AddressUnavailable, GrpcServer, server_options
+from server.rpc.doors.grpcio import (
+    CONCURRENT_STREAMS_MAX,
+    MESSAGE_BYTES_MAX,
+    AddressUnavailable,
+    GrpcServer,
+    server_options,
+)
 from server.rpc.drain import Drain
 from server.rpc.status import STATUS_BY_CODE, STATUS_BY_ERROR_CODE, Status
 from server.rpc.table import Handler, bidi, merge, server_stream, services, unary_async, unary_sync
@@ -270,6 +277,20 @@ async def test_reconnect_storm_loses_nobody(serve: Serve) -> None:
         await channel.close(None)
 
     assert {b"\x0a\x0eprovider_ready"} == set(first)
+
+
+async def test_streams_of_a_connection_are_limited(serve: Serve) -> None:
+    """The server announces its limit of streams when a client connects: the defence against floods of resets."""
+    running = await serve(table={PATH: unary_sync(echo)})
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+    header = await asyncio.wait_for(reader.readexactly(9), 5)
+    payload = await reader.readexactly(int.from_bytes(header[:3], "big"))
+    writer.close()
+    settings = dict(iter_unpack(">HI", payload))
+
+    # Frame type 4 is SETTINGS; setting 3 is MAX_CONCURRENT_STREAMS.
+    assert (4, CONCURRENT_STREAMS_MAX) == (header[3], settings[3])
 
 
 def test_options_are_those_of_the_installed_core() -> None:

@@ -13,6 +13,7 @@ from server.core.flags import ValueType
 from server.core.limits import CONTEXT_BYTES_MAX
 from server.core.resolution import Resolution
 from server.rpc.convert import field, varint
+from server.rpc.doors.grpcio import MESSAGE_BYTES_MAX
 from tests.fakes import answer, chooses, rule_flag, static_flag
 from tests.rpc.conftest import Running, Serve
 
@@ -109,6 +110,19 @@ async def test_cancelled_streams_leave_the_server_well(serve: Serve) -> None:
     await asyncio.sleep(0.1)
 
     assert [1] == [each.id for each in await talk(running, message(1))]
+
+
+async def test_message_that_is_too_large_ends_only_its_stream(serve: Serve) -> None:
+    """A message beyond the door's bound ends its stream with RESOURCE_EXHAUSTED; other streams go on."""
+    running = await serve(static_flag(answer("f", True)))
+    other: Any = open_stream(running)(timeout=20)
+    await other.write(message(1))
+    stream: Any = open_stream(running)(timeout=20)
+    await stream.write(bytes(MESSAGE_BYTES_MAX + 1))
+
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is await stream.code()
+    assert 1 == ours.EvaluateStreamResponse.FromString(await other.read()).id
+    other.cancel()
 
 
 async def test_slow_reader_holds_a_bounded_part(serve: Serve) -> None:
