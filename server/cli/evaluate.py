@@ -17,7 +17,7 @@ from server.cli.options import (
     Project,
     option,
 )
-from server.cli.output import EXIT_REFUSED, in_short, print_json, print_table, reports_failures
+from server.cli.output import EXIT_REFUSED, in_short, print_json, reports_failures
 from server.core.errors import InvalidDefinition, InvalidRequest
 from server.core.json import Json
 
@@ -102,9 +102,11 @@ def _read_instant(text: str) -> int:
 
 def _print(answer: "Answer") -> None:
     resolution = answer.resolution
+    for number, step in enumerate(answer.steps, start=1):
+        typer.echo(f"{number}. {step.what}: {step.outcome}")
+        if step.detail:
+            typer.echo(f"   {step.detail}")
     if answer.steps:
-        numbered = enumerate(answer.steps, start=1)
-        print_table(("", "step", "outcome", "detail"), [(str(n), s.what, s.outcome, s.detail) for n, s in numbered])
         typer.echo()
     absent = resolution.value is None
     value = "none: the caller uses its own default" if absent else in_short(resolution.value, chars_max=2_000)
