@@ -1,0 +1,58 @@
+"""Run the long proofs and print which invariants held; exit 1 when one broke."""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tests.crash import commits
+from tests.crash.proofs import Effort, Proof, table
+
+PROOFS: Final[Mapping[str, Proof]] = {"commits": commits.prove}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many cycles a proof goes on for, and how large its imports are."""
+
+    cycles: int
+    import_flags: int
+
+
+SIZES: Final = {"quick": Size(12, 500), "usual": Size(200, 5_000), "long": Size(2_000, 5_000)}
+
+
+def main() -> int:
+    """Run the proofs that were asked for."""
+    parser = argparse.ArgumentParser(prog="prove", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(PROOFS)}; without one, all run")
+    parser.add_argument("--quick", dest="size", action="store_const", const="quick", help="a few cycles, in seconds")
+    parser.add_argument("--long", dest="size", action="store_const", const="long", help="ten times as many, in hours")
+    parser.add_argument("--cycles", type=int, help="another number of cycles")
+    parser.add_argument("--seed", type=int, help="repeat what a run of this seed chose; instants still differ")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in PROOFS]
+    if unknown:
+        parser.error(f"no proof {unknown[0]!r}; there is: {', '.join(PROOFS)}")
+    size = SIZES[options.size or "usual"]
+    seed = random.randrange(10**6) if options.seed is None else options.seed
+    held = [_run(name, options.cycles or size.cycles, size, seed=seed) for name in options.names or PROOFS]
+    return 0 if all(held) else 1
+
+
+def _run(name: str, cycles: int, size: Size, *, seed: int) -> bool:
+    started_at = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="flagstaff-prove-") as directory:
+        results = PROOFS[name](Effort(cycles, size.import_flags, seed, directory))
+    print(table(name, results))
+    verdict = "every invariant held" if results.hold else "AN INVARIANT BROKE"
+    print(f"\n  {verdict}, in {time.monotonic() - started_at:.0f} s with seed {seed}\n", flush=True)
+    return results.hold
+
+
+if __name__ == "__main__":
+    sys.exit(main())
