@@ -8,7 +8,7 @@ import logging
 import sys
 from typing import Any
 
-from json_logic import jsonLogic
+from json_logic import jsonLogic  # type: ignore[import-untyped]  # It publishes no types.
 from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
 
 
