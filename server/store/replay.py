@@ -33,11 +33,12 @@ def read_past(connection: Connection, project: str, environment: str, *, request
         .order_by(columns.sequence)
     )
     entries = [AuditEntry(**row) for row in connection.execute(query).mappings()]
-    here = [entry for entry in entries if entry.environment in ("", environment)]
+    ours = ("", environment)
+    here = [entry for entry in entries if entry.environment in ours]
     return Past(
         tuple(event for entry in here if (event := _event(entry)) is not None),
         tuple((entry.subject_kind, entry.subject_key) for entry in here),
-        {entry.environment: entry.revision for entry in entries if entry not in here},
+        {entry.environment: entry.revision for entry in entries if entry.environment not in ours},
     )
 
 
