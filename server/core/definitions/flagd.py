@@ -74,7 +74,9 @@ def read_flagd(
 
 def _located(path: str, indexes: Mapping[str, int]) -> str:
     """Where a path into our document is in the file."""
-    if path.startswith("/segments"):
+    if path == "/segments":
+        return f"/{EVALUATORS}"
+    if path.startswith("/segments/"):
         # A segment's condition is the whole evaluator.
         _, _, key, *rest = path.split("/")
         return "/".join(("", EVALUATORS, key, *rest[1:]))

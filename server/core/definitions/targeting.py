@@ -16,7 +16,8 @@ from server.core.limits import (
     WEIGHT_SUM_MAX,
 )
 
-UNBOUNDED: Final = RULE_NODES_MAX
+UNBOUNDED: Final = 2**31
+"""No bound of the operator's own: RULE_NODES_MAX holds."""
 
 ARITY: Final[Mapping[str, tuple[int, int]]] = {
     **dict.fromkeys(("if", "and", "or", "+", "-", "max", "min", "merge", "cat", "fractional"), (1, UNBOUNDED)),

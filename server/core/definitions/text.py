@@ -27,12 +27,12 @@ def parse_text(text: str | bytes, *, name: str = "") -> Json:
     if suffix.endswith(JSON_SUFFIX):
         return _parse_json(decoded)
     if suffix.endswith(YAML_SUFFIXES):
-        return parse_yaml(decoded)
+        return _parse_yaml(decoded)
     try:
         return _parse_json(decoded)
     except _NotJson as error:
         try:
-            return parse_yaml(decoded)
+            return _parse_yaml(decoded)
         except InvalidDefinition:
             if decoded.lstrip()[:1] in ("{", "["):
                 raise error from None
@@ -103,6 +103,15 @@ def _parse_json(text: str) -> Json:
     return data
 
 
+def _parse_yaml(text: str) -> Json:
+    data = parse_yaml(text)
+    problems = Problems()
+    if "\\u" in text or "\\U" in text:
+        _check_surrogates(data, problems)
+    problems.raise_if_any()
+    return data
+
+
 def _refuse_constant(name: str) -> NoReturn:
     _refuse(f"{name} is not a number in JSON")
 
@@ -130,7 +139,7 @@ def _repeated_keys(data: Json, root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _check_surrogates(data: Json, problems: Problems) -> None:
-    """JSON can escape half of a surrogate pair, which no UTF-8 text, database or message can hold."""
+    """JSON and YAML can escape half of a surrogate pair, which no UTF-8 text, database or message can hold."""
     for path, value in _walk(data, ""):
         texts = [value] if isinstance(value, str) else value.keys() if isinstance(value, dict) else []
         for text in texts:

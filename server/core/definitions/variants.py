@@ -81,11 +81,12 @@ def _common_type(types: Mapping[str, ValueType], default: Json) -> ValueType:
 
 
 def _numbers(data: Variants, value_type: ValueType, *, path: Path, problems: Problems) -> Variants:
-    numbers: Variants = {}
+    numbers: Variants = dict(data)
     for key, value in data.items():
+        if number_problem(value):
+            continue  # Reported as a value.
         if value_type is ValueType.FLOAT:
-            # What is too large for a float was reported as a value.
-            numbers[key] = value if number_problem(value) else float(value)
+            numbers[key] = float(value)
         elif isinstance(value, int) or value.is_integer():
             numbers[key] = int(value)
         else:

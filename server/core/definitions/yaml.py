@@ -23,6 +23,7 @@ ALIASED_NODES_MAX: Final = 100_000
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
+_COLLECTION_TAGS: Final = frozenset({None, "!", _TAG + "map", _TAG + "seq"})
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*|0[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -122,7 +123,7 @@ class _Builder:
             self._refuse(event, "a key is a mapping or a list; keys are texts")
         if len(self._open) >= NESTING_MAX:
             self._refuse(event, f"nested more than {NESTING_MAX} deep")
-        if event.tag is not None and not event.tag.startswith(_TAG):
+        if event.tag not in _COLLECTION_TAGS:
             self._refuse(event, f"the tag {shown(event.tag)} has no JSON form")
         self._open.append(_Open(value, self._path(), event.anchor))
 
