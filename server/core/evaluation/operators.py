@@ -300,6 +300,8 @@ def pick(hashed: int | None, arms: Arms) -> Json:
 
 def weight_of(value: Json) -> int | None:
     """A weight as `fractional` takes it: whole, at most WEIGHT_SUM_MAX, a negative one counts as 0."""
+    if type(value) is int and 0 <= value <= WEIGHT_SUM_MAX:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return None
     if value > WEIGHT_SUM_MAX or value != math.floor(max(value, -1e300)):

@@ -28,6 +28,7 @@ is a nested tuple whose first element names the node; an int in it is the place 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from server.core.environments import Bucketing
@@ -66,6 +67,8 @@ CHAIN_ARMS_MAX: Final = 8
 """Up to here comparing arm by arm beats a bisection."""
 
 _BETWEEN_OPERANDS: Final = 3
+_NESTED: Final = frozenset({list, dict})
+"""Types that may hold logic; JSON has no subclass of them."""
 
 
 class Reader:
@@ -86,6 +89,8 @@ class Reader:
 
     def result(self, rule: Json, answer: Answer) -> Shape:
         """Read a rule in result position, where a literal is a variant's key; `answer` finds the Resolution for it."""
+        if type(rule) is str:
+            return ("answer", self.bind(answer(rule)))
         match rule:
             case None | bool() | str() | int() | float():
                 return ("answer", self.bind(answer(rule)))
@@ -110,7 +115,7 @@ class Reader:
         otherwise = self.bind(answer(None))
         if not weights:
             return ("answer", otherwise)
-        if len(arms) > CHAIN_ARMS_MAX and not any(isinstance(arm[0], list | dict) for arm in arms):
+        if len(arms) > CHAIN_ARMS_MAX and not any(type(arm[0]) in _NESTED for arm in arms):
             answers = tuple(answer(arm[0]) for arm in arms)
             return ("draw_many", unit, otherwise, self.bind(answers), self.bind(hash_limits(weights)))
         results = tuple(self.result(arm[0], answer) for arm in arms)
@@ -140,13 +145,15 @@ class Reader:
         return ("object", self.bind(rule))
 
     def _list(self, rule: list[Json], scope: int) -> Shape:
-        if not any(isinstance(item, list | dict) for item in rule):
+        if _NESTED.isdisjoint(map(type, rule)):
             return ("list", self.bind(rule))
         return ("items", *(self.value(item, scope) for item in rule))
 
     def _operator(self, name: str, argument: Json, scope: int) -> Shape:
         if name == "var":
             return self._variable(argument if isinstance(argument, list) else [argument], scope)
+        if name in COMPARISONS and isinstance(argument, list):
+            return _comparison(name, [self.value(operand, scope) for operand in argument])
         if name == "$ref":
             return self._fail(f"$ref names {_shown(argument)}, which is not a segment of this flag set")
         if name == "fractional":
@@ -193,11 +200,11 @@ class Reader:
     def _variable(self, operands: list[Json], scope: int) -> Shape:
         name = operands[0] if operands else None
         default = self.value(operands[1], scope) if len(operands) > 1 else NULL
-        if isinstance(name, list | dict):
+        if type(name) in _NESTED:
             return ("computed", self._data(scope), self.value(name, scope), default)
         if name is None or name == "":
             return self._data(scope)
-        path = tuple(text_of(name).split("."))
+        path = _path(name) if isinstance(name, str) else tuple(text_of(name).split("."))
         if scope == 0:
             if path[0] == FLAGD:
                 return self._flagd(path, default)
@@ -288,6 +295,12 @@ class Reader:
         return ("loop", name, scope + 1, node_count(body), items, body, *initial)
 
 
+@lru_cache(maxsize=4_096)
+def _path(name: str) -> tuple[str, ...]:
+    """The steps of a name with dots. The same few names stand in all flags, so they share the texts, too."""
+    return tuple(name.split("."))
+
+
 def node_count(shape: Shape) -> int:
     """Nodes of a shape, its own included: what one turn of a loop costs; inner loops count their body once more."""
     return 1 + sum(node_count(part) for part in shape if isinstance(part, tuple))
@@ -313,7 +326,7 @@ def _is_arm(arm: Json) -> bool:
 def _constant_weights(arms: list[Json]) -> tuple[int, ...] | None:
     """The weights when none is computed: () when `fractional` is null for them, None when one is computed."""
     given = [arm[1] if len(arm) > 1 else 1 for arm in arms if _is_arm(arm)]
-    if any(isinstance(weight, list | dict) for weight in given):
+    if not _NESTED.isdisjoint(map(type, given)):
         return None
     weights = [operators.weight_of(weight) for weight in given]
     whole = tuple(weight for weight in weights if weight is not None)
