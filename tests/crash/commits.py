@@ -45,7 +45,7 @@ ROUND: Final = (
 )  # fmt: skip
 """What is killed, and where, in turn."""
 
-SINGLE_S_MAX: Final = 0.25
+SINGLE_S_MAX: Final = 0.2
 MIGRATE_S_MAX: Final = 0.06
 IMPORT_S_PER_FLAG: Final = 0.0008
 
@@ -118,7 +118,7 @@ def _commit_cycle(run: Run, kind: str, path: Path, *, where: str) -> None:
     ]
     for writer in started:
         delay = None if is_failpoint else run.chance.uniform(0, SINGLE_S_MAX)
-        ended = writers.end(writer, kill_after_s=delay)
+        ended = writers.end(writer, kill_after_s=delay, from_line="ready")
         run.results.check("a writer ends only by being killed", ended.killed or delay is not None, where)
         _remember(run, path, ended)
     verify(run, path, where=where)

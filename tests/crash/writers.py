@@ -111,6 +111,7 @@ def write_singles(url: str, say: Say, *, seed: int, failpoint: str = "") -> None
     chance = random.Random(seed)
     engine = open_engine(url)
     arm_at = chance.randrange(8)
+    say({"ready": seed})
     for number in range(COMMITS_MAX):
         if failpoint and number == arm_at:
             arm(failpoint)
