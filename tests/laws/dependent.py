@@ -1,5 +1,7 @@
 """Generate pairs of flags of which one requires the other, whose raw targeting is as awkward as the schema allows."""
 
+import json
+from functools import cache
 from typing import Final
 
 from hypothesis import strategies as st
@@ -25,21 +27,35 @@ DRAWN: Final[tuple[Json, ...]] = (
 )
 """Rules whose answer depends on the flag in whose name they are asked."""
 
+DRAWN_V3: Final = DRAWN[1:5]
+"""Those without the shorthand, whose v3 form cannot be asked in another flag's name."""
+
 variants: SearchStrategy[str] = st.sampled_from(VARIANTS)
+
+
+@cache
+def targetings(bucketing: Bucketing) -> SearchStrategy[Json]:
+    """Raw targeting, a rule or a choice by one; made once, for making it takes longer than drawing from it."""
+    operations = odd.rules().map(lambda rule: rule if isinstance(rule, dict) and len(rule) == 1 else {"if": [rule]})
+    usable = DRAWN if bucketing is Bucketing.V2 else DRAWN_V3
+    rule = st.one_of(operations, st.sampled_from(usable), st.just({"$ref": "segment"}))
+    choice = st.builds(lambda test, one, two: {"if": [test, one, two]}, rule, variants, st.none() | variants)
+    either = st.one_of(rule, choice)
+    # As read from JSON: no two arrays in it are the same one.
+    read = either.map(lambda rule: json.loads(json.dumps(rule)))
+    return read if bucketing is Bucketing.V2 else read.filter(without_shorthand)
+
+
+def without_shorthand(rule: Json) -> bool:
+    """Whether every `fractional` has its bucketing value; validation refuses others in a v3 prerequisite."""
+    return '"fractional": [[' not in json.dumps(rule)
 
 
 @st.composite
 def flag_sets(draw: DrawFn) -> FlagSet:
     """Flag "top" requires flag "base" to serve some variants; segments stand in both."""
     bucketing = draw(st.sampled_from(list(Bucketing)))
-    usable = DRAWN if bucketing is Bucketing.V2 else DRAWN[2:5]
-    operations = odd.rules().map(lambda rule: rule if isinstance(rule, dict) and len(rule) == 1 else {"if": [rule]})
-    rule = st.one_of(operations, st.sampled_from(usable), st.just({"$ref": "segment"}))
-    targeting = draw(
-        st.one_of(
-            rule, st.builds(lambda test, one, two: {"if": [test, one, two]}, rule, variants, st.none() | variants)
-        )
-    )
+    targeting = draw(targetings(bucketing))
     default = st.one_of(st.none(), variants)
     base = FlagConfig(
         enabled=draw(st.sampled_from((True, True, True, False))),

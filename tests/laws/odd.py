@@ -1,5 +1,6 @@
 """Generate rules and contexts that keep the schema's arities and nothing else: every type in every place."""
 
+from functools import cache
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -70,6 +71,7 @@ VERSION_OPERATORS: Final = ("=", "!=", ">", "<", ">=", "<=", "~", "^", "==", "")
 values: SearchStrategy[Json] = st.one_of(st.sampled_from(SCALARS), st.sampled_from(COMPOUNDS))
 
 
+@cache
 def contexts() -> SearchStrategy[dict[str, Json]]:
     """Contexts of anything; often with a targeting key."""
     return st.fixed_dictionaries(
@@ -121,6 +123,7 @@ def _operations(inner: SearchStrategy[Json]) -> SearchStrategy[Json]:
     )
 
 
+@cache
 def rules() -> SearchStrategy[Json]:
     """Rules that flagd's schema accepts for their shape, over operands of every type."""
     leaves = st.one_of(values, st.sampled_from(PATHS).map(lambda path: {"var": path}))
