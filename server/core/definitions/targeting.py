@@ -50,6 +50,10 @@ WHOLE_NUMBER_MAX: Final = 2**53 - 1
 
 SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
+# Where a rule is not understood, lists and objects are counted: an operator has both, an arm of a split one more.
+NESTING_MAX: Final = 3 * RULE_DEPTH_MAX
+NODES_MAX: Final = 3 * RULE_NODES_MAX
+
 # What becomes of a rule's value. A literal in result position must be a variant; which of its values get there
 # differs: `and` gives its last operand or the first falsy one, `or` its last or the first truthy one.
 OPERAND: Final = 0
@@ -68,7 +72,11 @@ def check_rule(
     Bounds are errors even when read leniently.
     """
     walk = _Walk(problems, variants, lenient or problems.lenient)
+    errors, kept = len(problems.errors), problems.kept
     walk.visit(rule, path, 0, OPERAND if variants is None else RESULT)
+    if problems.kept > kept and len(problems.errors) == errors:
+        # What was warned about was not looked into, and is kept.
+        _hold_bounds(rule, path, problems)
 
 
 def references(rule: Json) -> frozenset[str]:
@@ -126,6 +134,24 @@ def number_problem(value: float | int) -> str:
         return "" if isfinite(value) else f"{value} is not a number in JSON"
     except OverflowError:
         return "this number is too large for a 64-bit float"
+
+
+def _hold_bounds(rule: Json, path: Path, problems: Problems) -> None:
+    """Report what could exhaust a reader of the rule, whether or not it has a meaning."""
+    nodes = 0
+    stack: list[tuple[Path, Json, int]] = [(path, rule, 0)]
+    while stack:
+        at, node, depth = stack.pop()
+        if type(node) is dict or type(node) is list:
+            nodes += 1
+            if depth > NESTING_MAX or nodes > NODES_MAX or len(node) > LIST_ITEMS_MAX:
+                problems.error(at, "the rule is nested too deeply, or too large, in a part that has no meaning")
+                return
+            items = node.items() if type(node) is dict else enumerate(node)
+            stack.extend(((at, key), item, depth + 1) for key, item in items)
+        elif type(node) in (int, float) and (problem := number_problem(node)):
+            problems.error(at, problem)
+            return
 
 
 class _Walk:
@@ -197,6 +223,8 @@ class _Walk:
                 pass
             case int() | float():
                 self.number(value, path)
+                if number_problem(value):
+                    return
             case _:
                 self.problems.error(path, f"{type(value).__name__} is not a JSON value")
                 return

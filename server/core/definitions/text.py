@@ -1,6 +1,7 @@
 """Parse JSON text strictly, YAML text likewise, into plain values."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from math import isfinite
 from typing import Final, NoReturn
@@ -53,12 +54,15 @@ def _decode(text: str | bytes) -> str:
     byte_count = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "surrogatepass"))
     if byte_count > DOCUMENT_BYTES_MAX:
         _refuse(f"the document has {byte_count} bytes, at most {DOCUMENT_BYTES_MAX} are allowed")
-    if isinstance(text, str):
-        return text.removeprefix("\ufeff")
     try:
-        return text.decode("utf-8-sig")
+        if isinstance(text, bytes):
+            return text.decode("utf-8-sig")
+        text.encode()
     except UnicodeDecodeError as error:
         _refuse(f"byte {error.start} is not UTF-8 text; save the document as UTF-8")
+    except UnicodeEncodeError as error:
+        _refuse(f"character {error.start} is half of a surrogate pair, which no UTF-8 text can hold")
+    return text.removeprefix("\ufeff")
 
 
 def _parse_json(text: str) -> Json:
@@ -70,8 +74,7 @@ def _parse_json(text: str) -> Json:
         if len(values) == len(pairs):
             return values
         marked = _Repeated(values)
-        keys = [key for key, _ in pairs]
-        marked.names = tuple(key for key in values if keys.count(key) > 1)
+        marked.names = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         repeated.append(marked)
         return marked
 
