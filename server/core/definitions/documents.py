@@ -8,8 +8,8 @@ from server.core.definitions.fields import check_fields, name_problem, read_choi
 from server.core.definitions.flags import read_flag, write_flag
 from server.core.definitions.flagsets import FLAG, SEGMENT, Node, check_flag_set, flag_segments
 from server.core.definitions.problems import Problems, in_order, pointer
+from server.core.definitions.references import references
 from server.core.definitions.segments import read_segment, write_segment
-from server.core.definitions.targeting import references
 from server.core.environments import Bucketing, Environment
 from server.core.errors import Problem
 from server.core.flags import FlagDefinition

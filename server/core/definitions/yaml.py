@@ -63,6 +63,9 @@ class _Open:
     key: str | None = None
     """The key whose value comes next; None when a key comes next."""
 
+    merges: bool = False
+    """Whether that key is a merge; a quoted `"<<"` is a key like any other."""
+
     merged: list[dict[str, Json]] = field(default_factory=list)
 
 
@@ -110,7 +113,7 @@ class _Builder:
         if event.anchor is not None:
             self._anchors[event.anchor] = (key, 1)
         if key == _MERGE and event.implicit[0]:
-            top.key = _MERGE
+            top.key, top.merges = _MERGE, True
             return
         if key in top.value:
             self.problems.error((top.path, key), f"line {_line(event)}: this key stands twice in its mapping; keep one")
@@ -161,9 +164,9 @@ class _Builder:
         top.nodes += nodes
         if isinstance(top.value, list):
             top.value.append(value)
-        elif top.key == _MERGE:
+        elif top.merges:
             self._merge(value, event)
-            top.key = None
+            top.key, top.merges = None, False
         else:
             top.value[top.key] = value
             top.key = None

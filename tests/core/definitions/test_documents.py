@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from server.core.definitions.documents import read_document, write_document
 from server.core.definitions.flagd import is_flagd
@@ -26,7 +26,6 @@ def problems_of(document: Json, *, lenient: bool = False) -> list[str]:
     return [str(problem) for problem in refused.value.problems]
 
 
-@settings(max_examples=60)
 @given(flag_sets())
 def test_what_is_written_is_read_back(flag_set: FlagSet) -> None:
     """Equal as a value, equal as text when written again, and strictly read without a warning."""

@@ -1,10 +1,10 @@
-"""flagd's own files: read, written, and told apart from ours."""
+"""Files in flagd's format: read, written, and told apart from ours."""
 
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from server.core.definitions.flagd import EVALUATORS, is_flagd, read_flagd, write_flagd
 from server.core.definitions.text import parse_text
@@ -136,7 +136,6 @@ def test_nested_references_are_written_out() -> None:
     assert written[EVALUATORS] == {"a": {"!": [keys]}, "b": keys}
 
 
-@settings(max_examples=40)
 @given(flag_sets())
 def test_an_export_needs_nothing_of_ours(flag_set: FlagSet) -> None:
     """It is read strictly as flagd's format, and reading it and writing it again changes nothing."""

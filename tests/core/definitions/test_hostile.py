@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.definitions.documents import Read, read_document, write_document
@@ -53,7 +53,6 @@ def test_any_json_is_read_or_refused(data: Json, lenient: bool) -> None:
     read({"flags": {}, "segments": {"a": data, "b": {"condition": data}}}, lenient=lenient)
 
 
-@settings(max_examples=60)
 @given(flag_sets(), st.booleans(), st.data())
 def test_a_mutant_is_read_or_refused(flag_set: FlagSet, lenient: bool, data: st.DataObject) -> None:
     """And what is accepted of it keeps the law: written, it is read back."""

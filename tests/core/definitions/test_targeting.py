@@ -3,7 +3,8 @@
 import pytest
 
 from server.core.definitions.problems import Problems
-from server.core.definitions.targeting import ARITY, check_rule, reference_paths, references, uses_shorthand
+from server.core.definitions.references import reference_paths, references, uses_shorthand
+from server.core.definitions.targeting import ARITY, check_rule
 from server.core.json import Json
 from server.core.limits import LIST_ITEMS_MAX, RULE_DEPTH_MAX, RULE_NODES_MAX, WEIGHT_SUM_MAX
 
@@ -187,6 +188,19 @@ def test_lenient_turns_problems_into_warnings_but_not_bounds() -> None:
 
     assert [str(problem) for problem in problems.warnings] == ["/or/0: unknown operator 'log'"]
     assert len(problems.errors) == 1 and "nested" in problems.errors[0].message
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [nested(100_000), {"a": [1] * (LIST_ITEMS_MAX + 1)}, [[[1]] * 2] * 2_000, {"a": [float("nan")]}],
+    ids=["deep", "long", "many", "not finite"],
+)
+def test_what_is_not_understood_is_bounded_too(hidden: Json) -> None:
+    """A lenient reader keeps an operand of an unknown operator, so whoever walks the rule later meets it."""
+    problems = Problems()
+    check_rule({"log": hidden}, path="", problems=problems, lenient=True)
+
+    assert (len(problems.warnings), len(problems.errors)) == (1, 1)
 
 
 def test_references_are_found_where_they_are_followed() -> None:

@@ -96,3 +96,8 @@ def test_a_document_has_a_bound() -> None:
 def test_a_key_that_json_repeats_is_not_taken_for_yaml(write: Callable[[str], Json]) -> None:
     """YAML's reader would also refuse it, but by line; JSON's reader names the object."""
     assert refusal(write('{"a": 1, "a": 1}')) == "/a: this key stands twice in its object; keep one"
+
+
+def test_a_quoted_merge_key_is_a_key() -> None:
+    """Only the bare `<<` merges."""
+    assert parse_text('a: {"<<": {b: 1}, c: 2}') == {"a": {"<<": {"b": 1}, "c": 2}}
