@@ -49,9 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"flagstaff {version('flagstaff')}")
+        try:
+            typer.echo(f"flagstaff {version('flagstaff')}")
+        except PackageNotFoundError:
+            typer.echo("flagstaff, from a checkout that is not installed")
         raise typer.Exit()
 
 
