@@ -65,14 +65,20 @@ def canonical_cbor(value: Json) -> bytes:
     if isinstance(value, bool):
         return b"\xf5" if value else b"\xf4"
     if isinstance(value, str):
-        encoded = value.encode()
-        return _head(3, len(encoded)) + encoded
+        return text_cbor(value)
     if isinstance(value, int | float):
         return _cbor_number(value)
     if isinstance(value, list):
         return _head(4, len(value)) + b"".join(map(canonical_cbor, value))
     entries = sorted((canonical_cbor(key), canonical_cbor(item)) for key, item in value.items())
     return _head(5, len(entries)) + b"".join(key + item for key, item in entries)
+
+
+def text_cbor(text: str) -> bytes:
+    """`canonical_cbor` of a text, which nearly every bucketing key is."""
+    encoded = text.encode()
+    size = len(encoded)
+    return (_TEXT_HEADS[size] if size < len(_TEXT_HEADS) else _head(3, size)) + encoded
 
 
 def _cbor_number(value: float | int) -> bytes:
@@ -100,3 +106,7 @@ def _head(major: int, argument: int) -> bytes:
         if argument < limit:
             return bytes((major << 5 | code,)) + struct.pack(layout, argument)
     return bytes((major << 5 | 27,)) + struct.pack(">Q", argument)
+
+
+_TEXT_HEADS: Final = tuple(_head(3, size) for size in range(256))
+"""What stands before a text of each usual length."""

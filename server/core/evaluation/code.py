@@ -319,7 +319,7 @@ class _Emitter:
         match unit:
             case ("text", read, bool(typed)):
                 text = self.value(read)
-                return hash_call(call("canonical_cbor", text) if typed else encoded(text)), False
+                return hash_call(call("text_cbor", text) if typed else encoded(text)), False
             case ("shorthand", 0, int(place), False):
                 get = nodes.Call(nodes.Attribute(load("c"), "get", LOAD), [nodes.Constant(TARGETING_KEY)], [])
                 kept, again = self._keep(get)
@@ -333,13 +333,9 @@ class _Emitter:
                 kept, again = self._keep(self.value(read))
                 data = load(data_name(scope))
                 general = call("unit_hash", again(), data, constant(place), nodes.Constant(typed))
-                if typed:
-                    return nodes.IfExp(
-                        compared(kept, ast.Is(), nodes.Constant(None)), nodes.Constant(None), general
-                    ), True
-                return nodes.IfExp(
-                    compared(class_of(kept), ast.Is(), load("str")), hash_call(encoded(again())), general
-                ), True
+                data_of_text = call("text_cbor", again()) if typed else encoded(again())
+                usual = compared(class_of(kept), ast.Is(), load("str"))
+                return nodes.IfExp(usual, hash_call(data_of_text), general), True
         raise AssertionError(f"{unit[0]} is not a unit")
 
     def _fraction(self, unit: Shape, variants: Sequence[Shape], limits: Sequence[int]) -> ast.expr:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import mmh3
 
 from server.core.evaluation import compare, operators
-from server.core.evaluation.bucketing import canonical_cbor
+from server.core.evaluation.bucketing import text_cbor
 from server.core.json import Json
 
 OPERATORS: Final = (
@@ -60,7 +60,7 @@ NAMES: Final[Mapping[str, Any]] = {
     "absent": _absent,
     "between": _between,
     "bisect_right": bisect_right,
-    "canonical_cbor": canonical_cbor,
+    "text_cbor": text_cbor,
     "flagd_properties": _flagd_properties,
     "is_member": _is_member,
     "murmur": mmh3.hash,
