@@ -11,8 +11,9 @@ from typing import Final
 
 from tests.crash import commits
 from tests.crash.proofs import Effort, Proof, table
+from tests.fuzz import proof as fuzz
 
-PROOFS: Final[Mapping[str, Proof]] = {"commits": commits.prove}
+PROOFS: Final[Mapping[str, Proof]] = {"commits": commits.prove, "fuzz": fuzz.prove}
 
 
 @dataclass(frozen=True, slots=True)
