@@ -28,7 +28,8 @@ def read_file(name: str) -> bytes:
 def write_file(name: str, text: str) -> None:
     """Write a text to a file, or to standard output for `-`. Errors: InvalidRequest."""
     if name == STANDARD:
-        sys.stdout.write(text)
+        # A document is UTF-8, whatever the terminal is.
+        sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.flush()
         return
     try:

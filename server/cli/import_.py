@@ -98,15 +98,14 @@ def _run(definitions: "Definitions", wanted: "Wanted", *, database_url: str, dry
     from server.operations import databases
     from server.operations.flagsets import import_definitions, try_import
 
+    now = datetime.now(UTC)
     if dry_run and not databases.is_there(database_url):
-        return try_import(None, definitions, wanted=wanted)
+        return try_import(None, definitions, wanted=wanted, now=now)
     if dry_run:
         with databases.open_to_read(database_url) as engine:
-            return try_import(engine, definitions, wanted=wanted)
+            return try_import(engine, definitions, wanted=wanted, now=now)
     with databases.open_to_write(database_url) as engine:
-        return import_definitions(
-            engine, definitions, wanted=wanted, actor=actor_name(), now=datetime.now(UTC), reason=reason
-        )
+        return import_definitions(engine, definitions, wanted=wanted, actor=actor_name(), now=now, reason=reason)
 
 
 def actor_name() -> str:
@@ -139,11 +138,15 @@ def _names(keys: Sequence[str]) -> str:
 
 
 def _warn_bucketing(imported: "Imported") -> None:
+    from server.operations.bucketing import SAMPLE_USERS
+
     typer.echo(
-        f"warning: bucketing of {imported.flag_set} was {imported.bucketing_before} before: "
-        "raw `fractional` rules hash differently now, and their users are dealt out anew",
+        f"warning: bucketing of {imported.flag_set} was {imported.bucketing_before} before; "
+        "shares and splits deal out their users anew",
         err=True,
     )
+    for key, count in imported.moved.items():
+        typer.echo(f"warning: {key}: {count} of {SAMPLE_USERS} sample users get another variant", err=True)
 
 
 def _described(imported: "Imported", definitions: "Definitions", *, dry_run: bool) -> dict[str, Json]:
@@ -156,5 +159,6 @@ def _described(imported: "Imported", definitions: "Definitions", *, dry_run: boo
         "flags": {outcome: list(keys) for outcome, keys in imported.flags.items()},
         "segments": {outcome: list(keys) for outcome, keys in imported.segments.items()},
         "elsewhere": dict(imported.elsewhere),
+        "moved": dict(imported.moved),
         "warnings": problems_json(definitions.warnings),
     }

@@ -1,5 +1,7 @@
 """Gather the commands of `flagstaff` and run the one that was asked for."""
 
+import io
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -44,6 +46,10 @@ app.command("migrate", help=migrate.HELP)(migrate.migrate)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that is not UTF-8 shows escapes where it has no letter, instead of ending the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(None if arguments is None else list(arguments), prog_name="flagstaff")
 
 

@@ -77,7 +77,11 @@ def problems_json(problems: Iterable[Problem]) -> list[Json]:
 
 def print_json(value: Json, *, indent: int | None = 2) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(value, indent=indent, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=indent, ensure_ascii=not _is_utf8()))
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -87,7 +91,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(*columns, box=box.SIMPLE_HEAD if _is_utf8() else box.ASCII2, pad_edge=False, show_edge=False)
     for row in rows:
         # As text, so that brackets in a flag's name are no markup.
         table.add_row(*map(Text, row))

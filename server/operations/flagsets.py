@@ -1,7 +1,7 @@
 """Import a flag set from a file, and export it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -28,6 +28,7 @@ from server.core.errors import InvalidDefinition, Problem, Stale
 from server.core.events import EnvironmentUpdated, Event
 from server.core.flagsets import FlagSet
 from server.core.json import Json
+from server.operations.bucketing import moved_users
 from server.store.commit import commit
 from server.store.engine import reading
 from server.store.environments import find_environment, read_environment
@@ -125,6 +126,9 @@ class Imported:
     bucketing_before: Bucketing | None
     """None unless flags were there and their bucketing changed."""
 
+    moved: Mapping[str, int] = field(default_factory=dict)
+    """When it changed: by flag, how many of SAMPLE_USERS get another variant."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -165,10 +169,15 @@ def import_definitions(
             if not attempts:
                 raise
             continue
-        return _imported(definitions, stored, committed.events, committed.revision, elsewhere=committed.elsewhere)
+        elsewhere = committed.elsewhere
+        imported = _imported(definitions, stored, committed.events, committed.revision, elsewhere=elsewhere)
+        if imported.bucketing_before is None:
+            return imported
+        after, _ = read_stored(engine, project=place.project, environment=place.key)
+        return _with_moved(imported, after, now=now)
 
 
-def try_import(engine: Engine | None, definitions: Definitions, *, wanted: Wanted) -> Imported:
+def try_import(engine: Engine | None, definitions: Definitions, *, wanted: Wanted, now: datetime) -> Imported:
     """What an import would do, without doing it; without an engine, to an empty database.
 
     Whether other environments can take the changed flags is not asked. Errors: InvalidDefinition, InvalidRequest.
@@ -182,7 +191,8 @@ def try_import(engine: Engine | None, definitions: Definitions, *, wanted: Wante
     errors = [problem for problem in check_flag_set(after) if not problem.warning]
     if errors:
         raise InvalidDefinition(errors)
-    return _imported(definitions, stored, events, stored.revision + bool(events), elsewhere={})
+    imported = _imported(definitions, stored, events, stored.revision + bool(events), elsewhere={})
+    return _with_moved(imported, after, now=now)
 
 
 def import_if_empty(engine: Engine, definitions: Definitions, *, actor: str, now: datetime, reason: str = "") -> bool:
@@ -245,6 +255,13 @@ def _imported(
         elsewhere=elsewhere,
         bucketing_before=rebucketed[0] if rebucketed and stored.flags else None,
     )
+
+
+def _with_moved(imported: Imported, after: FlagSet, *, now: datetime) -> Imported:
+    before = imported.bucketing_before
+    if before is None:
+        return imported
+    return replace(imported, moved=moved_users(after, before, now=int(now.timestamp())))
 
 
 def _sorted(keys: Mapping[str, object], kind: str, happened: Mapping[tuple[str, str], str]) -> dict[str, Sequence[str]]:

@@ -110,13 +110,17 @@ def test_what_flagd_only_warns_about_needs_lenient(run: Run, write: Write) -> No
     assert lenient.err.startswith("warning: /flags/x/targeting")
 
 
-def test_a_change_of_bucketing_is_warned_about(run: Run, write: Write) -> None:
-    """It deals users out anew; an import that does not speak of bucketing leaves it."""
-    path = write("flags.json", document(a=SWITCH))
+def test_a_change_of_bucketing_says_whom_it_moves(run: Run, write: Write) -> None:
+    """About half of an even split; an import that does not speak of bucketing leaves it."""
+    halves = {**SWITCH, "default": {"weights": {"on": 1, "off": 1}}}
+    path = write("flags.json", document(a=SWITCH, b=halves))
     run("import", path)
+    tried = run("import", path, "--bucketing", "v3", "--dry-run", "--json")
     changed, kept = run("import", path, "--bucketing", "v3"), run("import", path)
 
-    assert "dealt out anew" in changed.err
+    assert ["b"] == list(tried.json["moved"])
+    assert 400 <= tried.json["moved"]["b"] <= 600
+    assert f"b: {tried.json['moved']['b']} of 1000 sample users" in changed.err
     assert "" == kept.err
     assert "v3" == run("export").json["bucketing"]
 

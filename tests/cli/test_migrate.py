@@ -41,6 +41,14 @@ def test_a_file_that_is_no_database_is_told(run: Run, tmp_path: Path) -> None:
     assert [3, 3, 3, 3] == codes
 
 
+def test_a_place_that_cannot_be_written_is_told(run: Run, tmp_path: Path) -> None:
+    """As a database that cannot be reached: the directory is not there."""
+    ran = run("migrate", "--database-url", f"sqlite:///{tmp_path / 'nowhere' / 'flags.db'}")
+
+    assert 3 == ran.code
+    assert "check that its directory exists" in ran.err
+
+
 def test_an_address_that_is_none_is_refused(run: Run) -> None:
     """As wrong input, not as a database that is away."""
     assert 1 == run("migrate", "--database-url", "postgresql://localhost/flags").code
