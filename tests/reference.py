@@ -8,7 +8,7 @@ Corners, decided as JavaScript decides them:
 
 - every number is a double; 2**53 + 1 equals 2**53, and 33333.0 is written 33333;
 - a missing argument is `undefined`: `{"==": [null]}` is true, `{"===": [null]}` is false;
-- texts are compared and cut by UTF-16 code unit, and have `length` and positions in `var`, as arrays do;
+- texts are ordered by UTF-16 code unit, and have `length` and positions in `var`, as arrays do;
 - `===`, `in` and `==` between two arrays or objects are true only for the same one;
 - `+` and `*` read with parseFloat ("3 apples" is 3), `-`, `/`, `%`, `<` with ToNumber ("3 apples" is NaN);
 - `+` of nothing is 0, `*` of one operand is that operand, `min` of nothing is infinite;
@@ -18,6 +18,7 @@ Corners, decided as JavaScript decides them:
 
 Corners where JavaScript's answer would be an accident, decided by us:
 
+- texts are counted and cut by character, where JavaScript cuts a character beyond U+FFFF in half;
 - what an object inherits (`{"var": "toString"}`) is absent;
 - keys given to `missing` and `missing_some` are names only and are never evaluated again as rules;
 - where json-logic-js throws a TypeError (`{"*": []}`, `missing_some` of null) the rule fails: PARSE_ERROR;

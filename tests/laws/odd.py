@@ -39,6 +39,7 @@ SCALARS: Final[tuple[Json, ...]] = (
     "NaN",
     "é",
     "\uffff",
+    "\U0001f600b",
     "length",
     "null",
     "true",

@@ -270,7 +270,7 @@ def cut(values: list[Any]) -> str:
     if not js.less(end, 0.0):
         return js.substring(source, start, end)
     rest = js.substring(source, start, UNDEFINED)
-    return js.substring(rest, 0.0, len(js.code_units(rest)) + js.to_number(end))
+    return js.substring(rest, 0.0, len(rest) + js.to_number(end))
 
 
 def flatten(values: list[Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """Convert and compare JSON values exactly as ECMAScript does, for the reference interpreter.
 
-Values are those of `to_javascript`: every number is a float, as in JavaScript, and text is
-counted in UTF-16 code units. `UNDEFINED` is what a missing argument or attribute is.
+Values are those of `to_javascript`: every number is a float, as in JavaScript. Texts are ordered by
+UTF-16 code unit; by our decision they are counted and cut by character, so none is ever cut in half. `UNDEFINED` is what a missing argument or attribute is.
 """
 
 import math
@@ -210,14 +210,13 @@ def whole_number(number: float) -> float:
 
 
 def substring(text: str, start: Any, length: Any) -> str:
-    """String.prototype.substr; positions count UTF-16 code units."""
-    units = code_units(text)
-    size = len(units)
+    """String.prototype.substr; positions count characters."""
+    size = len(text)
     begin = whole_number(to_number(start))
     begin = max(size + begin, 0) if begin < 0 else min(begin, size)
     wanted = float(size) if length is UNDEFINED else whole_number(to_number(length))
     end = min(begin + max(wanted, 0), size)
-    return text_of_units(units[int(begin) : int(end)])
+    return text[int(begin) : int(end)]
 
 
 def code_units(text: str) -> list[int]:
@@ -226,18 +225,12 @@ def code_units(text: str) -> list[int]:
     return [data[index] << 8 | data[index + 1] for index in range(0, len(data), 2)]
 
 
-def text_of_units(units: list[int]) -> str:
-    """The text that these UTF-16 code units write; half a pair stays half a pair."""
-    data = b"".join(unit.to_bytes(2, "big") for unit in units)
-    return data.decode("utf-16-be", "surrogatepass")
-
-
 def member(container: Any, name: str) -> Any:
     """`container[name]` for own properties of JSON values; what is inherited (`toString`) is undefined."""
     if isinstance(container, dict):
         return container.get(name, UNDEFINED)
     if isinstance(container, str):
-        units: list[Any] = [text_of_units([unit]) for unit in code_units(container)]
+        units: list[Any] = list(container)
     elif isinstance(container, list):
         units = container
     else:
