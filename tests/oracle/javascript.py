@@ -1,7 +1,8 @@
 """Convert and compare JSON values exactly as ECMAScript does, for the reference interpreter.
 
 Values are those of `to_javascript`: every number is a float, as in JavaScript. Texts are ordered by
-UTF-16 code unit; by our decision they are counted and cut by character, so none is ever cut in half. `UNDEFINED` is what a missing argument or attribute is.
+UTF-16 code unit; by our decision they are counted and cut by character, so none is ever cut in half.
+`UNDEFINED` is what a missing argument or attribute is.
 """
 
 import math
