@@ -169,7 +169,7 @@ class _Lowering:
         if other.default_variant in prerequisite.variants:
             wanted.append(None)
         self.count(other.targeting)
-        return {"in": [_in_the_name_of(prerequisite.flag, other.targeting), wanted]}
+        return {"in": [_in_the_name_of(prerequisite.flag, other.targeting, self.bucketing), wanted]}
 
     def written_out(self, rule: Json) -> Json:
         """The rule with every `$ref` replaced by its segment's rule; parts without one are shared, not copied."""
@@ -258,23 +258,28 @@ def _spellings(variant: str) -> list[Json]:
     return [variant, number] if number == number and number_text(number) == variant else [variant]
 
 
-def _in_the_name_of(key: str, rule: Json) -> Json:
+def _in_the_name_of(key: str, rule: Json, bucketing: Bucketing) -> Json:
     """Another flag's targeting, so written that it means the same inside a different flag."""
     if isinstance(rule, list):
-        return [_in_the_name_of(key, item) for item in rule]
+        return [_in_the_name_of(key, item, bucketing) for item in rule]
     if not isinstance(rule, dict):
         return rule
     if len(rule) == 1:
         ((name, operand),) = rule.items()
-        if name == "var" and operand in ("$flagd.flagKey", ["$flagd.flagKey"]):
-            return key
-        if name == "fractional" and isinstance(operand, list):
-            return _named_fractional(key, [_in_the_name_of(key, item) for item in operand])
-    return {name: _in_the_name_of(key, operand) for name, operand in rule.items()}
+        variable = operand[0] if isinstance(operand, list) and operand else operand
+        if name == "var" and variable == "$flagd.flagKey":
+            # A text by itself would be taken for a literal where an operator's schema expects an expression.
+            return {"cat": [key]}
+        if name == "fractional" and isinstance(operand, list) and bucketing is Bucketing.V2:
+            return _named_fractional(key, [_in_the_name_of(key, item, bucketing) for item in operand])
+    return {name: _in_the_name_of(key, operand, bucketing) for name, operand in rule.items()}
 
 
 def _named_fractional(key: str, arguments: list[Json]) -> Json:
-    """`fractional` whose shorthand names the flag that it was written for."""
+    """`fractional` whose shorthand names the flag that it was written for.
+
+    Version 2 only: version 3's shorthand cannot be written out and is refused in a prerequisite.
+    """
     first = arguments[0] if arguments else None
     if arguments and first is not None and not isinstance(first, list):
         if isinstance(first, str) or (isinstance(first, dict) and "cat" in first):
@@ -282,8 +287,10 @@ def _named_fractional(key: str, arguments: list[Json]) -> Json:
         shorthand = _named_fractional(key, arguments[1:])
         return {"if": [{"===": [first, None]}, shorthand, {"fractional": arguments}]}
     arms = arguments if isinstance(first, list) else arguments[1:]
-    unit = {"cat": [key, {"var": TARGETING_KEY}]}
-    return {"if": [_has_key(TARGETING_KEY), {"fractional": [unit, *arms]}]}
+    unit: Json = {"var": TARGETING_KEY}
+    # The shorthand takes no key but a text that is not empty; `cat` alone would take anything.
+    is_text = {"and": [{"!==": [unit, ""]}, {"===": [{"cat": [unit]}, unit]}]}
+    return {"if": [is_text, {"fractional": [{"cat": [key, unit]}, *arms]}]}
 
 
 def _size_without_reference(rule: Json) -> int:
