@@ -58,15 +58,16 @@ def evaluate(
     """Evaluate, and print the answer with its reason."""
     from server.core.resolution import Reason
     from server.operations import databases
-    from server.operations.explain import evaluate_stored, explain_stored
+    from server.operations.explain import evaluate_stored
 
     attributes = _read_context(context)
     if targeting_key is not None:
         attributes["targetingKey"] = targeting_key
-    ask = explain_stored if explain else evaluate_stored
     now = int(time.time()) if at is None else _read_instant(at)
     with databases.open_to_read(database_url) as engine:
-        answer = ask(engine, key, project=project, environment=environment, context=attributes, now=now)
+        answer = evaluate_stored(
+            engine, key, project=project, environment=environment, context=attributes, now=now, explained=explain
+        )
     if as_json:
         print_json(_described(answer, with_steps=explain))
     else:

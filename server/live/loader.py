@@ -43,7 +43,7 @@ def load_snapshot(connection: Connection, *, project: str, environment: str) -> 
                 waiting.append(key)
             elif definition.flag.archived_at is None:
                 compiled[key] = compile_one(definition, flags={}, segments=segments, environment=stored.environment)
-        compiled.update(_compile(_with_references(connection, stored.environment, waiting), waiting))
+        compiled.update(_compile(load_with_references(connection, stored.environment, waiting), waiting))
         # What was loaded lives long. Set aside, it is not walked when the collector goes on, nor ever after; nothing
         # in it needs the collector to be freed.
         gc.freeze()
@@ -63,7 +63,7 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
         # Another bucketing or other metadata concerns every flag; a lower revision is a restored database.
         return load_snapshot(connection, project=project, environment=environment)
     affected = _affected(snapshot, touched.flags, touched.segments)
-    stored = _with_references(connection, snapshot.environment, affected)
+    stored = load_with_references(connection, snapshot.environment, affected)
     compiled = _compile(stored, affected)
     flags = {key: flag for key, flag in snapshot.flags.items() if key not in affected}
     flags.update(compiled)
@@ -77,17 +77,8 @@ def compile_documents(stored: StoredFlagSet) -> Snapshot:
     return Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
 
 
-def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[str]) -> frozenset[str]:
-    """Keys of the touched flags, of those that were compiled from something touched, and of quarantined ones."""
-    touched = {("flag", key) for key in flags} | {("segment", key) for key in segments}
-    dependents = (
-        key for key, flag in snapshot.flags.items() if flag.quarantine or not touched.isdisjoint(flag.references)
-    )
-    return frozenset(flags).union(dependents)
-
-
-def _with_references(connection: Connection, where: Environment, keys: Collection[str]) -> StoredFlagSet:
-    """The documents of some flags and of all that they refer to, directly or not."""
+def load_with_references(connection: Connection, where: Environment, keys: Collection[str]) -> StoredFlagSet:
+    """The documents of some flags and of all that they refer to, directly or not; unknown keys are left out."""
     project, environment = where.project, where.key
     flags: dict[str, Json] = {}
     segments: dict[str, Json] = {}
@@ -113,6 +104,15 @@ def _with_references(connection: Connection, where: Environment, keys: Collectio
         flags={key: document for key, document in flags.items() if document is not _ABSENT},
         segments={key: document for key, document in segments.items() if document is not _ABSENT},
     )
+
+
+def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[str]) -> frozenset[str]:
+    """Keys of the touched flags, of those that were compiled from something touched, and of quarantined ones."""
+    touched = {("flag", key) for key in flags} | {("segment", key) for key in segments}
+    dependents = (
+        key for key, flag in snapshot.flags.items() if flag.quarantine or not touched.isdisjoint(flag.references)
+    )
+    return frozenset(flags).union(dependents)
 
 
 @dataclass(frozen=True, slots=True)

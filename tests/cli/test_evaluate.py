@@ -1,5 +1,6 @@
 """The command `flagstaff evaluate`."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_a_broken_rule_answers_with_an_error(run: Run, write: Write) -> None:
     ran = run("evaluate", "x", "--json")
 
     assert (1, "ERROR", None) == (ran.code, ran.json["reason"], ran.json["value"])
+
+
+def test_a_damaged_flag_harms_no_other(shop: Run, tmp_path: Path) -> None:
+    """It answers with an error and says so; the others answer and are explained as before."""
+    with sqlite3.connect(tmp_path / "flags.db") as connection:
+        connection.execute("UPDATE flag_config SET document = '[' WHERE key = 'banner'")
+    connection.close()
+    damaged, sound = (shop("evaluate", key, "--explain", "--json") for key in ("banner", "new-checkout"))
+
+    assert (1, "ERROR", "damaged in the database") == (
+        damaged.code,
+        damaged.json["reason"],
+        damaged.json["steps"][0]["outcome"],
+    )
+    assert (0, "off") == (sound.code, sound.json["variant"])
 
 
 @pytest.mark.parametrize("way", ["given", "file", "standard input"])
