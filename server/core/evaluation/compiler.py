@@ -1,5 +1,6 @@
 """Compile a lowered flag: every answer that it can give is made now, and its rule becomes a function over them."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -96,7 +97,8 @@ class _Answers:
     def chosen(self, value: Json) -> Resolution:
         """The answer for the value of a rule. Source: flagd's evaluator, core/pkg/evaluator/json.go."""
         default = self.default_variant
-        if value is None or value != value:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            # JSON has no other way to write them than null.
             return self._made(default, Reason.DEFAULT)
         name = value if isinstance(value, str) else text_of(value)
         if name in self.variants and not isinstance(value, list | dict):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from server.core.environments import Bucketing
 from server.core.errors import InvalidDefinition, Problem
 from server.core.evaluation.compare import number_text, to_number
+from server.core.evaluation.shapes import LOOPS
 from server.core.flags import TARGETING_KEY, FlagDefinition, Outside, Prerequisite, Rule, Serve, Share, Split, ValueType
 from server.core.json import Json, Scalar
 from server.core.limits import LOWERED_DEPTH_MAX, LOWERED_NODES_MAX, SHARE_PARTS
@@ -270,6 +271,11 @@ def _in_the_name_of(key: str, rule: Json, bucketing: Bucketing) -> Json:
         if name == "var" and variable == "$flagd.flagKey":
             # A text by itself would be taken for a literal where an operator's schema expects an expression.
             return {"cat": [key]}
+        if name in LOOPS and isinstance(operand, list):
+            # A loop's body sees the item, where neither the flag's key nor the targeting key is.
+            outside = {0, 2}
+            named = [_in_the_name_of(key, item, bucketing) for item in operand]
+            return {name: [named[place] if place in outside else item for place, item in enumerate(operand)]}
         if name == "fractional" and isinstance(operand, list) and bucketing is Bucketing.V2:
             return _named_fractional(key, [_in_the_name_of(key, item, bucketing) for item in operand])
     return {name: _in_the_name_of(key, operand, bucketing) for name, operand in rule.items()}

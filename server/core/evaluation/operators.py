@@ -160,20 +160,17 @@ def join(*values: Json) -> str:
 def substring(source: Json = None, start: Json = None, *rest: Json) -> str:
     """`substr` of the source as text; a negative start or length counts from the end."""
     text = text_of(source)
-    first = _whole(start)
-    begin = max(len(text) + first, 0) if first < 0 else first
-    tail = text[begin:]
+    first = _whole(to_number(start))
+    tail = text[max(len(text) + first, 0) if first < 0 else first :]
     if not rest:
         return tail
-    length = _whole(rest[0])
-    return tail[: max(len(tail) + length, 0)] if length < 0 else tail[:length]
+    length = to_number(rest[0])
+    # Added before it is made whole, as JavaScript does: of 4 characters, -1.5 leaves 2.
+    return tail[: max(_whole(len(tail) + length), 0)] if length < 0 else tail[: _whole(length)]
 
 
-def _whole(value: Json) -> int:
-    number = to_number(value)
-    if number != number:
-        return 0
-    return int(max(-1e9, min(1e9, number)))
+def _whole(number: float | int) -> int:
+    return 0 if number != number else int(max(-1e9, min(1e9, number)))
 
 
 def contains(needle: Json = None, haystack: Json = None) -> bool:
