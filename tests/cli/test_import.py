@@ -1,5 +1,6 @@
 """The command `flagstaff import`."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_every_problem_is_told_with_its_path(run: Run, write: Write) -> None:
     assert ["/flags/bad/default", "/flags/bad/rules/0/condition", "2 problems"] == [
         line.partition(":")[0].partition(";")[0] for line in ran.err.splitlines()
     ]
-    assert '"path": "/flags/bad/default"' in described.err
+    error = json.loads(described.err)["error"]
+    assert ("INVALID_ARGUMENT", {"path", "message", "warning"}) == (error["code"], error["problems"][0].keys())
     assert 3 == run("flags").code
 
 
