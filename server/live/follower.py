@@ -5,7 +5,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,10 +13,12 @@ from sqlalchemy import Connection, Engine
 
 from server.core.environments import Environment
 from server.core.errors import FlagstaffError, StoreUnavailable
+from server.core.evaluation.difference import changed_flags
 from server.core.evaluation.snapshot import Snapshot
 from server.live.holder import Holder, Serving
 from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
+from server.live.watch import SetChange
 from server.store.engine import data_version, reading, shown, translated
 from server.store.environments import list_environments
 from server.store.flagsets import stream_documents
@@ -43,7 +45,7 @@ class Follower:
         holder: Holder,
         *,
         last_known_good: LastKnownGood | None = None,
-        changed: Callable[[], None] = lambda: None,
+        changed: Callable[[Sequence[SetChange]], None] = lambda changes: None,
         poll_s: float = POLL_S,
         retry_s: float = RETRY_S,
         keep_after_s: float = KEEP_AFTER_S,
@@ -56,6 +58,7 @@ class Follower:
         self._unkept: dict[str, Environment] = {}
         self._unkept_lock = threading.Lock()
         self._reported = ""
+        self._damaged: dict[str, str] = {}
         self._everything = False
         self._threads = [threading.Thread(target=self._follow, name="flagstaff-follower", daemon=True)]
         if last_known_good is not None:
@@ -134,19 +137,24 @@ class Follower:
         snapshots: dict[str, Snapshot] = {}
         changed: dict[str, Environment] = {}
         everything, self._everything = self._everything, False
+        damaged: dict[str, str] = {}
         with reading(self._engine) as connection:
-            for stored in list_environments(connection):
+            for stored in list_environments(connection, damaged=damaged.__setitem__):
                 name = stored.environment.flag_set
                 before = None if everything else serving.snapshots.get(name)
                 snapshots[name] = _current(connection, before, stored.environment, stored.revision)
                 if snapshots[name] is not before:
                     changed[name] = stored.environment
+        # A set whose environment cannot be read is served as it last was; the other sets go on.
+        snapshots.update({name: serving.snapshots[name] for name in damaged if name in serving.snapshots})
+        self._report_damaged(damaged)
         gone = serving.snapshots.keys() - snapshots.keys()
         if changed or gone or serving.stale_since is not None or not self._holder.loaded:
+            known = self._holder.loaded
             self._holder.serving = Serving(snapshots, _aliases(snapshots))
             self._holder.loaded = True
             self._report(snapshots, changed)
-            self._changed()
+            self._changed(_steps(serving.snapshots, snapshots, {*changed, *gone}) if known else [])
         for name in gone:
             changed[name] = serving.snapshots[name].environment
         with self._unkept_lock:
@@ -164,6 +172,12 @@ class Follower:
                 if flag.quarantine:
                     log.error("flag is quarantined", extra={"flag_set": name, "flag": flag.key, "why": flag.quarantine})
 
+    def _report_damaged(self, damaged: dict[str, str]) -> None:
+        for name, why in damaged.items():
+            if name not in self._damaged:
+                log.error("an environment cannot be read; others are served", extra={"flag_set": name, "why": why})
+        self._damaged = damaged
+
     def _lost(self, error: FlagstaffError) -> None:
         """Serve on with what there is; from the last-known-good files when nothing was loaded yet."""
         if str(error) != self._reported:
@@ -173,7 +187,7 @@ class Follower:
         if self._holder.loaded:
             if serving.stale_since is None:
                 self._holder.serving = Serving(serving.snapshots, serving.aliases, stale_since=time.time())
-                self._changed()
+                self._changed([])
             return
         if self._kept is None:
             return
@@ -186,7 +200,7 @@ class Follower:
             self._holder.serving = Serving(snapshots, _aliases(snapshots), stale_since=since)
             self._holder.loaded = True
             log.warning("serving last known good flag sets", extra={"flag_sets": sorted(snapshots)})
-            self._changed()
+            self._changed([])
 
     def _keep(self) -> None:
         while not self._stopping.wait(self._keep_after_s):
@@ -205,7 +219,8 @@ class Follower:
                 with reading(self._engine) as connection:
                     stored = stream_documents(connection, project=environment.project, environment=environment.key)
                     self._kept.write(stored, now=datetime.now(UTC))
-            except (FlagstaffError, OSError) as error:
+            except Exception as error:
+                # Whatever is in the database, the thread must live on for the other sets.
                 log.error(
                     "a flag set could not be kept as last known good", extra={"flag_set": name, "error": str(error)}
                 )
@@ -217,6 +232,14 @@ def _current(connection: Connection, before: Snapshot | None, environment: Envir
     if before is None:
         return load_snapshot(connection, project=environment.project, environment=environment.key)
     return before if before.revision == revision else refresh_snapshot(connection, before)
+
+
+def _steps(before: Mapping[str, Snapshot], after: Mapping[str, Snapshot], names: Collection[str]) -> list[SetChange]:
+    """What changed in each of these flag sets, also where it is a revision that clients cannot tell from the last."""
+    return [
+        SetChange(name, before.get(name), after.get(name), changed_flags(before.get(name), after.get(name)))
+        for name in sorted(names)
+    ]
 
 
 def _aliases(snapshots: dict[str, Snapshot]) -> dict[tuple[str, str], str]:

@@ -1,13 +1,27 @@
 """List environments with the revision that each is at."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Integer, select, type_coerce
 
-from server.core.environments import Environment
-from server.core.errors import NotFound
+from server.core.definitions.fields import name_problem
+from server.core.definitions.problems import shown
+from server.core.environments import Bucketing, Environment
+from server.core.errors import NotFound, StoreCorrupt
 from server.store import tables
-from server.store.mapping import environment_from_row
+from server.store.mapping import ENVIRONMENT_COLUMNS, environment_from_row
+
+_TABLE: Final = tables.environments.c
+# As they are stored: a value of another type must show as damaged, not fail inside the driver. What is not asked for,
+# such as when the row was made, can harm nobody.
+_QUERY: Final = select(
+    *(_TABLE[name] for name in ENVIRONMENT_COLUMNS if name != "critical"),
+    type_coerce(_TABLE.critical, Integer).label("critical"),
+    _TABLE.revision,
+)
+_SCHEMES: Final = frozenset(scheme.value for scheme in Bucketing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,25 +32,51 @@ class StoredEnvironment:
     revision: int
 
 
-def list_environments(connection: Connection) -> list[StoredEnvironment]:
-    """All environments of all projects, by project and key."""
-    columns = tables.environments.c
-    rows = connection.execute(select(tables.environments).order_by(columns.project, columns.key)).mappings()
-    return [StoredEnvironment(environment_from_row(dict(row)), row["revision"]) for row in rows]
+def _leave_out(_name: str, _why: str) -> None:
+    """Say nothing of a damaged environment."""
+
+
+def list_environments(
+    connection: Connection, *, damaged: Callable[[str, str], None] = _leave_out
+) -> list[StoredEnvironment]:
+    """All environments of all projects, by project and key.
+
+    A row that cannot be used is left out; `damaged` is told the name of its flag set, and why.
+    """
+    found: list[StoredEnvironment] = []
+    for row in connection.execute(_QUERY.order_by(_TABLE.project, _TABLE.key)).mappings():
+        try:
+            found.append(_stored(row))
+        except StoreCorrupt as error:
+            damaged(f"{row['project']}/{row['key']}", str(error))
+    return found
 
 
 def find_environment(connection: Connection, *, project: str, environment: str) -> StoredEnvironment | None:
-    """One environment, or None."""
-    columns = tables.environments.c
-    query = select(tables.environments).where(columns.project == project, columns.key == environment)
-    row = connection.execute(query).mappings().first()
-    return None if row is None else StoredEnvironment(environment_from_row(dict(row)), row["revision"])
+    """One environment, or None. Errors: StoreCorrupt when its row cannot be used."""
+    row = connection.execute(_QUERY.where(_TABLE.project == project, _TABLE.key == environment)).mappings().first()
+    return None if row is None else _stored(row)
 
 
 def read_environment(connection: Connection, *, project: str, environment: str) -> StoredEnvironment:
-    """One environment. Errors: NotFound, naming those that exist."""
+    """One environment. Errors: NotFound, naming those that exist; StoreCorrupt when its row cannot be used."""
     stored = find_environment(connection, project=project, environment=environment)
     if stored is None:
         known = ", ".join(each.environment.flag_set for each in list_environments(connection)[:10])
         raise NotFound(f"environment '{project}/{environment}' does not exist; there is: {known or 'none yet'}")
     return stored
+
+
+def _stored(row: Mapping[Any, Any]) -> StoredEnvironment:
+    problem = name_problem(row["project"]) or name_problem(row["key"])
+    for name in ("name", "source", "metadata_document"):
+        if not isinstance(row[name], str):
+            problem = problem or f"its {name} is {shown(row[name])}, not a text"
+    if row["bucketing"] not in _SCHEMES:
+        problem = problem or f"its bucketing is {shown(row['bucketing'])}"
+    if type(row["revision"]) is not int or row["revision"] < 0:
+        problem = problem or f"its revision is {shown(row['revision'])}"
+    if problem:
+        place = shown(f"{row['project']}/{row['key']}")
+        raise StoreCorrupt(f"the stored environment {place} is damaged ({problem}); mend its row, or restore a backup")
+    return StoredEnvironment(environment_from_row(row), row["revision"])

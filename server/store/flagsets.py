@@ -101,7 +101,7 @@ def touched_since(connection: Connection, *, project: str, environment: str, rev
         .where(columns.project == project, columns.environment == environment, columns.revision > revision)
         .distinct()
     )
-    return touched_of(stored.revision, [(kind, key) for kind, key in connection.execute(query)])
+    return touched_of(stored.revision, [(kind, _key(key)) for kind, key in connection.execute(query)])
 
 
 def touched_of(revision: int, subjects: Collection[tuple[str, str]]) -> Touched:
@@ -157,7 +157,7 @@ def _flags(
     )
     for part in in_parts(query, config.c.key, keys):
         for key, flag_raw, config_raw in connection.execute(part):
-            yield key, merged(parse(flag_raw), parse(config_raw))
+            yield _key(key), merged(parse(flag_raw), parse(config_raw))
 
 
 def _segments(
@@ -171,4 +171,9 @@ def _segments(
     )
     for part in in_parts(query, table.c.key, keys):
         for key, document in connection.execute(part):
-            yield key, parse(document)
+            yield _key(key), parse(document)
+
+
+def _key(stored: str | bytes) -> str:
+    """A row's key. One of bytes is nobody's: written out, it can be seen and takes no other flag's place."""
+    return stored if isinstance(stored, str) else repr(stored)

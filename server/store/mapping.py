@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 from server.core.definitions.flags import read_flag, write_config_part, write_flag_part
 from server.core.definitions.problems import Problems, pointer
 from server.core.definitions.segments import read_segment, write_segment
+from server.core.definitions.targeting import number_problem
 from server.core.environments import Bucketing, Environment, Project
 from server.core.flags import Flag, FlagConfig, FlagDefinition
 from server.core.json import Json, Scalar
@@ -118,7 +119,7 @@ def environment_from_row(row: Mapping[str, Any]) -> Environment:
         key=row["key"],
         name=row["name"],
         bucketing=Bucketing(row["bucketing"]),
-        critical=row["critical"],
+        critical=bool(row["critical"]),
         metadata=_metadata(row["metadata_document"]),
         source=row["source"],
     )
@@ -133,4 +134,15 @@ def environment_from_text(project: str, key: str, text: str) -> Environment:
 def _metadata(raw: str) -> dict[str, Scalar]:
     # No answer depends on flag-set metadata, so a damaged one is dropped and does not stop a whole environment.
     document = parse(raw) or {}
-    return {key: value for key, value in document.items() if isinstance(value, str | int | float)}
+    return {key: value for key, value in document.items() if _is_sound(key, value)}
+
+
+def _is_sound(key: str, value: Json) -> bool:
+    """Whether every protocol can carry this entry."""
+    if isinstance(value, str):
+        return _is_text(key) and _is_text(value)
+    return _is_text(key) and isinstance(value, int | float) and not number_problem(value)
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
