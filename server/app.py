@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ import uvicorn
 from server.live.follower import Follower
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
+from server.live.watch import Hub, SetChange
 from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer
 from server.rpc.services import make_services
 from server.settings import Settings
@@ -45,15 +46,16 @@ async def serve(settings: Settings, *, started: Callable[[Listening, Holder], No
     Errors: AddressUnavailable when a port is taken, InvalidRequest for a database URL that is none.
     """
     loop = asyncio.get_running_loop()
-    holder = Holder(settings.flag_set)
-    services = make_services(holder, clock=time.time, reflection=settings.reflection)
+    holder, hub = Holder(settings.flag_set), Hub()
+    services = make_services(holder, hub, clock=time.time, reflection=settings.reflection)
     ready = asyncio.Event()
 
-    def changed() -> None:
+    def changed(changes: Sequence[SetChange]) -> None:
         # Called from the follower's thread, perhaps while the loop is closing.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(ready.set)
             loop.call_soon_threadsafe(services.health.refresh)
+            loop.call_soon_threadsafe(hub.publish, changes)
 
     engine = open_engine(settings.database_url)
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from server.live.holder import Holder
+from server.live.watch import Hub
 from server.rpc.drain import Drain
 from server.rpc.evaluation import evaluation_table
 from server.rpc.flagd_evaluation import flagd_evaluation_table
@@ -25,9 +26,10 @@ class Services:
     drain: Drain
 
 
-def make_services(holder: Holder, *, clock: Callable[[], float], reflection: bool = True) -> Services:
+def make_services(holder: Holder, hub: Hub, *, clock: Callable[[], float], reflection: bool = True) -> Services:
     """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC."""
     drain: Final = Drain()
+    drain.when_ending(hub.close)
     evaluation = merge(
         evaluation_table(holder, clock=clock, drain=drain), flagd_evaluation_table(holder, clock=clock, drain=drain)
     )

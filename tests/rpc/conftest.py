@@ -10,6 +10,7 @@ import pytest
 
 from server.core.evaluation.snapshot import CompiledFlag
 from server.live.holder import Holder
+from server.live.watch import Hub
 from server.rpc.doors.grpcio import GrpcServer
 from server.rpc.services import Services, make_services
 from server.rpc.table import Table
@@ -53,7 +54,7 @@ async def serve() -> AsyncIterator[Serve]:
     running: list[Running] = []
 
     async def start(*flags: CompiledFlag, holder: Holder | None = None, table: Table | None = None) -> Running:
-        services = make_services(holder or holder_of(snapshot_of(*flags)), clock=fake_clock)
+        services = make_services(holder or holder_of(snapshot_of(*flags)), Hub(), clock=fake_clock)
         server = GrpcServer(services.table if table is None else table, services.drain)
         (port,) = await server.start(["127.0.0.1:0"])
         channel = connect(port)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from protos.flagstaff.v1 import evaluation_pb2 as ours
 from server.core.limits import CONTEXT_BYTES_MAX
 from server.live.holder import Holder
+from server.live.watch import Hub
 from server.rpc.call import Abort, abort_for
 from server.rpc.convert import field
 from server.rpc.services import make_services
@@ -51,7 +52,7 @@ def malformed(path: str) -> Iterable[tuple[str, bytes]]:
 
 
 UNARY = sorted(
-    path for path, each in make_services(holder(), clock=fake_clock).table.items() if each.kind is not Kind.BIDI
+    path for path, each in make_services(holder(), Hub(), clock=fake_clock).table.items() if each.kind is not Kind.BIDI
 )
 
 
@@ -97,7 +98,7 @@ REQUESTS = st.binary(max_size=80) | st.builds(
 @given(st.sampled_from(UNARY), REQUESTS)
 def test_any_bytes_have_an_expected_status(path: str, raw: bytes) -> None:
     """No bytes reach a status that means a fault of ours."""
-    handler = make_services(holder(), clock=fake_clock).table[path]
+    handler = make_services(holder(), Hub(), clock=fake_clock).table[path]
     status = Status.OK
     try:
         match handler.kind:
@@ -121,7 +122,7 @@ def _step(awaitable: Any) -> None:
 @given(REQUESTS, st.integers(0, 2**64 - 1))
 def test_any_stream_message_is_answered(raw: bytes, identifier: int) -> None:
     """Every message of a stream has one reply, whose id is known where the message began with it."""
-    table = make_services(holder(), clock=fake_clock).table
+    table = make_services(holder(), Hub(), clock=fake_clock).table
     function = table["/flagstaff.v1.EvaluationService/EvaluateStream"].function
     head = ours.EvaluateStreamRequest(id=identifier).SerializeToString()
 

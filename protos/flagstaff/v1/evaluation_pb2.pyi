@@ -395,3 +395,103 @@ class StreamError(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamError: _TypeAlias = StreamError  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    FLAG_KEYS_FIELD_NUMBER: _builtins.int
+    FLAG_SET_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    flag_set: _builtins.str
+    resume_token: _builtins.bytes
+    """From the last message that was received; empty for a first subscription."""
+    @_builtins.property
+    def context(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def flag_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Empty: every flag of the set, also those that are created later."""
+
+    def __init__(
+        self,
+        *,
+        context: _struct_pb2.Struct | None = ...,
+        flag_keys: _abc.Iterable[_builtins.str] | None = ...,
+        flag_set: _builtins.str = ...,
+        resume_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "flag_keys", b"flag_keys", "flag_set", b"flag_set", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchResponse(_message.Message):
+    """Values for one context. The first message of a call is a SNAPSHOT, or CHANGES since the resume token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchResponse._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: WatchResponse._Kind.ValueType  # 0
+        KIND_SNAPSHOT: WatchResponse._Kind.ValueType  # 1
+        """All values; what the client held before is void."""
+        KIND_CHANGES: WatchResponse._Kind.ValueType  # 2
+        """Only the values that are not what they were for this context."""
+        KIND_RESYNC: WatchResponse._Kind.ValueType  # 3
+        """All values, because the resume token is too old, of another server's life, or of another request."""
+        KIND_KEEP_ALIVE: WatchResponse._Kind.ValueType  # 4
+        """Nothing changed; the server is there."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    KIND_UNSPECIFIED: WatchResponse.Kind.ValueType  # 0
+    KIND_SNAPSHOT: WatchResponse.Kind.ValueType  # 1
+    """All values; what the client held before is void."""
+    KIND_CHANGES: WatchResponse.Kind.ValueType  # 2
+    """Only the values that are not what they were for this context."""
+    KIND_RESYNC: WatchResponse.Kind.ValueType  # 3
+    """All values, because the resume token is too old, of another server's life, or of another request."""
+    KIND_KEEP_ALIVE: WatchResponse.Kind.ValueType  # 4
+    """Nothing changed; the server is there."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    RESOLUTIONS_FIELD_NUMBER: _builtins.int
+    REMOVED_FLAG_KEYS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    FLAG_SET_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    kind: Global___WatchResponse.Kind.ValueType
+    revision: _builtins.int
+    flag_set: _builtins.str
+    resume_token: _builtins.bytes
+    @_builtins.property
+    def resolutions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resolution]: ...
+    @_builtins.property
+    def removed_flag_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Flags that are no longer there."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___WatchResponse.Kind.ValueType = ...,
+        resolutions: _abc.Iterable[Global___Resolution] | None = ...,
+        removed_flag_keys: _abc.Iterable[_builtins.str] | None = ...,
+        revision: _builtins.int = ...,
+        flag_set: _builtins.str = ...,
+        resume_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flag_set", b"flag_set", "kind", b"kind", "removed_flag_keys", b"removed_flag_keys", "resolutions", b"resolutions", "resume_token", b"resume_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015

@@ -49,6 +49,11 @@ class EvaluationServiceStub:
                 request_serializer=flagstaff_dot_v1_dot_evaluation__pb2.EvaluateStreamRequest.SerializeToString,
                 response_deserializer=flagstaff_dot_v1_dot_evaluation__pb2.EvaluateStreamResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/flagstaff.v1.EvaluationService/Watch',
+                request_serializer=flagstaff_dot_v1_dot_evaluation__pb2.WatchRequest.SerializeToString,
+                response_deserializer=flagstaff_dot_v1_dot_evaluation__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class EvaluationServiceServicer:
@@ -76,6 +81,15 @@ class EvaluationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
+        revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
+        evaluated again when their instant passes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +107,11 @@ def add_EvaluationServiceServicer_to_server(servicer, server):
                     servicer.EvaluateStream,
                     request_deserializer=flagstaff_dot_v1_dot_evaluation__pb2.EvaluateStreamRequest.FromString,
                     response_serializer=flagstaff_dot_v1_dot_evaluation__pb2.EvaluateStreamResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=flagstaff_dot_v1_dot_evaluation__pb2.WatchRequest.FromString,
+                    response_serializer=flagstaff_dot_v1_dot_evaluation__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +195,33 @@ class EvaluationService:
             '/flagstaff.v1.EvaluationService/EvaluateStream',
             flagstaff_dot_v1_dot_evaluation__pb2.EvaluateStreamRequest.SerializeToString,
             flagstaff_dot_v1_dot_evaluation__pb2.EvaluateStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/flagstaff.v1.EvaluationService/Watch',
+            flagstaff_dot_v1_dot_evaluation__pb2.WatchRequest.SerializeToString,
+            flagstaff_dot_v1_dot_evaluation__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

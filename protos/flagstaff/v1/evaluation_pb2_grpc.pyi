@@ -44,6 +44,11 @@ class EvaluationServiceStub:
     """Evaluates a message at a time over one call. Replies carry the id of their request and come in its order;
     a bad message is answered with an error of its own and does not end the stream.
     """
+    Watch: _grpc.UnaryStreamMultiCallable[_evaluation_pb2.WatchRequest, _evaluation_pb2.WatchResponse]
+    """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
+    revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
+    evaluated again when their instant passes.
+    """
 
 @_typing.type_check_only
 class EvaluationServiceAsyncStub(EvaluationServiceStub):
@@ -55,6 +60,11 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     EvaluateStream: _aio.StreamStreamMultiCallable[_evaluation_pb2.EvaluateStreamRequest, _evaluation_pb2.EvaluateStreamResponse]  # type: ignore[assignment]
     """Evaluates a message at a time over one call. Replies carry the id of their request and come in its order;
     a bad message is answered with an error of its own and does not end the stream.
+    """
+    Watch: _aio.UnaryStreamMultiCallable[_evaluation_pb2.WatchRequest, _evaluation_pb2.WatchResponse]  # type: ignore[assignment]
+    """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
+    revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
+    evaluated again when their instant passes.
     """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -82,6 +92,17 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_evaluation_pb2.EvaluateStreamResponse], _abc.AsyncIterator[_evaluation_pb2.EvaluateStreamResponse]]:
         """Evaluates a message at a time over one call. Replies carry the id of their request and come in its order;
         a bad message is answered with an error of its own and does not end the stream.
+        """
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _evaluation_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_evaluation_pb2.WatchResponse], _abc.AsyncIterator[_evaluation_pb2.WatchResponse]]:
+        """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
+        revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
+        evaluated again when their instant passes.
         """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

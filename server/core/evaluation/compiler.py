@@ -1,8 +1,9 @@
 """Compile a lowered flag: every answer that it can give is made now, and its rule becomes a function over them."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from server.core.environments import Bucketing
 from server.core.evaluation.code import binder
@@ -10,7 +11,7 @@ from server.core.evaluation.compare import text_of
 from server.core.evaluation.lowering import LoweredFlag
 from server.core.evaluation.operators import Failure
 from server.core.evaluation.shapes import Reader
-from server.core.evaluation.snapshot import CompiledFlag, Evaluator
+from server.core.evaluation.snapshot import Clock, CompiledFlag, Evaluator
 from server.core.flags import ValueType
 from server.core.json import Json, Scalar
 from server.core.resolution import ErrorCode, Reason, Resolution
@@ -28,16 +29,18 @@ def compile_rule(rule: Json, *, flag_key: str, bucketing: Bucketing) -> RuleFunc
 
 def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar]) -> CompiledFlag:
     """Compile one flag; its metadata lies over the flag set's."""
-    answers = _Answers(lowered, {**set_metadata, **lowered.metadata} if set_metadata else lowered.metadata)
+    metadata = {**set_metadata, **lowered.metadata} if set_metadata else lowered.metadata
+    answers = _Answers(lowered, metadata)
+    exported = _exported(lowered, metadata)
     if not lowered.enabled:
-        return _constant(lowered, answers.absent(Reason.DISABLED))
+        return _constant(lowered, answers.absent(Reason.DISABLED), exported)
     default = lowered.default_variant
     if default is not None and default not in lowered.variants:
         return quarantine(lowered.key, f"default variant {default!r} does not exist", type_=lowered.type)
     if lowered.targeting is None or lowered.targeting == {}:
         reason = Reason.DISABLED if lowered.off else Reason.STATIC
         fixed = answers.absent(Reason.DEFAULT) if default is None else answers.variant(default, reason)
-        return _constant(lowered, fixed)
+        return _constant(lowered, fixed, exported)
     reader = Reader(flag_key=lowered.key, bucketing=lowered.bucketing)
     shape = reader.result(lowered.targeting, answers.chosen)
     bind = binder(shape, len(reader.constants), True)
@@ -48,6 +51,8 @@ def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar]) ->
         reads=None if reader.reads_all else frozenset(reader.attributes),
         has_default=default is not None,
         references=lowered.references,
+        exported=exported,
+        clock=_clock(reader),
     )
 
 
@@ -142,7 +147,30 @@ class _Answers:
         )
 
 
-def _constant(lowered: LoweredFlag, answer: Resolution) -> CompiledFlag:
+def _exported(lowered: LoweredFlag, metadata: Mapping[str, Scalar]) -> bytes:
+    flag = lowered.to_flagd()
+    if metadata:
+        flag["metadata"] = dict(metadata)
+    return _encode(flag).encode()
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def _clock(reader: Reader) -> Clock | None:
+    if not reader.clock_reads:
+        return None
+    # Around each instant both comparisons, < and <=, turn within two seconds.
+    instants = {
+        turn
+        for instant in reader.instants
+        if math.isfinite(instant)
+        for turn in (math.ceil(instant), math.floor(instant) + 1)
+    }
+    return Clock(tuple(sorted(instants)), every_second=reader.reads_clock_freely)
+
+
+def _constant(lowered: LoweredFlag, answer: Resolution, exported: bytes) -> CompiledFlag:
     return CompiledFlag(
         key=lowered.key,
         type=lowered.type,
@@ -151,6 +179,7 @@ def _constant(lowered: LoweredFlag, answer: Resolution) -> CompiledFlag:
         static=answer,
         has_default=lowered.default_variant is not None,
         references=lowered.references,
+        exported=exported,
     )
 
 

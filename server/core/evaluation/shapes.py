@@ -80,7 +80,15 @@ class Reader:
         self.constants: list[Any] = []
         self.attributes: set[str] = set()
         self.reads_all = False
-        self.reads_clock = False
+        self.clock_reads = 0
+        self.clock_compared = 0
+        self.instants: set[float] = set()
+        """Constants that the clock is compared with."""
+
+    @property
+    def reads_clock_freely(self) -> bool:
+        """Whether the rule does more with the clock than compare it with constants."""
+        return self.clock_reads > self.clock_compared
 
     def bind(self, constant: Any) -> int:
         """Take a constant out; gives its place."""
@@ -153,7 +161,7 @@ class Reader:
         if name == "var":
             return self._variable(argument if isinstance(argument, list) else [argument], scope)
         if name in COMPARISONS and isinstance(argument, list):
-            return _comparison(name, [self.value(operand, scope) for operand in argument])
+            return self._comparison(name, [self.value(operand, scope) for operand in argument])
         if name == "$ref":
             return self._fail(f"$ref names {_shown(argument)}, which is not a segment of this flag set")
         if name == "fractional":
@@ -176,7 +184,7 @@ class Reader:
 
     def _plain(self, name: str, read: list[Shape], scope: int) -> Shape:
         if name in COMPARISONS:
-            return _comparison(name, read)
+            return self._comparison(name, read)
         if name in CALLS:
             return ("call", CALLS[name], *read)
         match name:
@@ -193,6 +201,15 @@ class Reader:
             case "missing_some":
                 return ("over", "missing_some", self._data(scope), *read)
         return self._fail(f"{_shown(name)} is not an operator")
+
+    def _comparison(self, name: str, read: list[Shape]) -> Shape:
+        operands = [*read, NULL, NULL][: max(2, len(read))]
+        is_between = name in ("<", "<=", ">", ">=") and len(read) >= _BETWEEN_OPERANDS
+        operands = operands[: _BETWEEN_OPERANDS if is_between else 2]
+        if ("now",) in operands and all(operand[0] in ("now", "num") for operand in operands):
+            self.clock_compared += operands.count(("now",))
+            self.instants.update(self.constants[operand[1]] for operand in operands if operand[0] == "num")
+        return ("between", name, *operands) if is_between else ("compare", name, *operands)
 
     def _fail(self, message: str) -> Shape:
         return ("fail", self.bind(Failure(ErrorCode.PARSE_ERROR, f"flag {self.flag_key!r}: {message}")))
@@ -215,7 +232,7 @@ class Reader:
 
     def _data(self, scope: int) -> Shape:
         self.reads_all = self.reads_all or scope == 0
-        self.reads_clock = self.reads_clock or scope == 0
+        self.clock_reads += scope == 0
         return ("data", scope, self.bind(self.flag_key))
 
     def _flagd(self, path: tuple[str, ...], default: Shape) -> Shape:
@@ -224,10 +241,10 @@ class Reader:
             case ("flagKey",):
                 return ("str", self.bind(self.flag_key))
             case ("timestamp",):
-                self.reads_clock = True
+                self.clock_reads += 1
                 return ("now",)
             case ():
-                self.reads_clock = True
+                self.clock_reads += 1
                 return ("flagd", self.bind(self.flag_key))
         return default
 
@@ -304,13 +321,6 @@ def _path(name: str) -> tuple[str, ...]:
 def node_count(shape: Shape) -> int:
     """Nodes of a shape, its own included: what one turn of a loop costs; inner loops count their body once more."""
     return 1 + sum(node_count(part) for part in shape if isinstance(part, tuple))
-
-
-def _comparison(name: str, read: list[Shape]) -> Shape:
-    if name in ("<", "<=", ">", ">=") and len(read) >= _BETWEEN_OPERANDS:
-        return ("between", name, *read[:_BETWEEN_OPERANDS])
-    first = read[0] if read else NULL
-    return ("compare", name, first, read[1] if len(read) > 1 else NULL)
 
 
 def _conditional(read: list[Shape]) -> Shape:

@@ -16,6 +16,23 @@ Shapes: context holds JSON values by attribute name. Units: now is whole seconds
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """The instants at which a flag's answers may change. Units: whole seconds since 1970, UTC."""
+
+    instants: tuple[int, ...] = ()
+    """Ascending. The answer may be another one from each of these on, and from the second after it."""
+
+    every_second: bool = False
+    """The rule computes with the time, so its instants are not known."""
+
+    def next_after(self, now: int) -> int | None:
+        """The next second at which to look again; None when there is none."""
+        if self.every_second:
+            return now + 1
+        return next((instant for instant in self.instants if instant > now), None)
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledFlag:
     """One flag, ready to evaluate."""
 
@@ -35,6 +52,13 @@ class CompiledFlag:
 
     references: frozenset[tuple[str, str]] = frozenset()
     """("flag", key) and ("segment", key) that this flag was compiled from, all the way down."""
+
+    exported: bytes = b""
+    """The flag as flagd's file format has it, compact JSON in ASCII, with the flag set's metadata merged in. Empty
+    for a quarantined flag, which nobody is given."""
+
+    clock: Clock | None = None
+    """When the flag's answers may change by themselves; None when it does not look at the clock."""
 
     quarantine: str = ""
     """Why this flag answers ERROR to everything; "" for a sound one."""

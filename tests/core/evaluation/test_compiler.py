@@ -1,5 +1,6 @@
 """Compiled flags: what is made once, what is shared, what is looked at."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from server.core.environments import Bucketing, Environment
 from server.core.evaluation.compiler import compile_rule
 from server.core.evaluation.operators import Failure
-from server.core.evaluation.snapshot import Snapshot
+from server.core.evaluation.snapshot import Clock, Snapshot
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, Rule, ValueType
 from server.core.flagsets import FlagSet
@@ -55,7 +56,7 @@ def test_rules_of_one_shape_share_their_code() -> None:
     first = snapshot(raw("f", {"if": [{"==": [{"var": "plan"}, "pro"]}, "on"]})).flags["f"]
     second = snapshot(raw("g", {"if": [{"==": [{"var": "tier"}, "gold"]}, "on"]})).flags["g"]
 
-    assert first.evaluate.__code__ is second.evaluate.__code__  # type: ignore[attr-defined]
+    assert first.evaluate.__code__ is second.evaluate.__code__
     assert "on" == second.evaluate({"tier": "gold"}, 0).variant
     assert "off" == second.evaluate({"plan": "pro"}, 0).variant
 
@@ -177,3 +178,33 @@ def test_segment_is_written_out() -> None:
     assert "on" == flags.resolve("f", {"targetingKey": "bob"}, 0).variant
     assert "off" == flags.resolve("f", {"targetingKey": "eve"}, 0).variant
     assert {("segment", "staff"), ("segment", "vip"), ("segment", "early")} == flags.flags["f"].references
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"==": [{"var": "a"}, 1]}, None),
+        ({">=": [{"var": "$flagd.timestamp"}, 100]}, Clock((100, 101))),
+        ({"<": [10.5, {"var": "$flagd.timestamp"}, 20]}, Clock((11, 20, 21))),
+        ({">": [{"var": "$flagd.timestamp"}, {"var": "from"}]}, Clock(every_second=True)),
+        ({"fractional": [["on", {"var": "$flagd.timestamp"}], ["off", 1]]}, Clock(every_second=True)),
+    ],
+)
+def test_instants_at_which_answers_turn_are_known(rule: Any, expected: Clock | None) -> None:
+    """From comparisons with constants; what is computed with the clock is looked at every second."""
+    assert expected == snapshot(raw("f", {"if": [rule, "on"]})).flags["f"].clock
+
+
+def test_exported_form_is_flagds() -> None:
+    """What in-process providers are given has flagd's fields and the set's metadata, and needs no segment."""
+    rule = Rule("early", "on", condition={"$ref": "staff"})
+    segments = {"staff": Segment("staff", keys=("ann",))}
+    compiled = snapshot(flag("f", FlagConfig(default="off", rules=(rule,))), segments=segments).flags["f"]
+
+    assert {
+        "state": "ENABLED",
+        "variants": {"on": "ON", "off": "OFF"},
+        "defaultVariant": "off",
+        "targeting": {"if": [{"in": [{"var": "targetingKey"}, ["ann"]]}, "on"]},
+        "metadata": {"team": "web", "level": "set"},
+    } == json.loads(compiled.exported)

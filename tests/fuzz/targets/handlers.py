@@ -7,6 +7,7 @@ from typing import Any, Final
 from server.core.environments import Environment
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flagsets import FlagSet
+from server.live.watch import Hub
 from server.rpc.call import Abort, abort_for
 from server.rpc.convert import field
 from server.rpc.services import make_services
@@ -37,7 +38,7 @@ STEPS_MAX: Final = 50_000
 
 _SHOP = shop()
 _SET = FlagSet(Environment("default", "production"), _SHOP.flags, _SHOP.segments)
-_TABLE = make_services(holder_of(build_snapshot(_SET, revision=7)), clock=fake_clock).table
+_TABLE = make_services(holder_of(build_snapshot(_SET, revision=7)), Hub(), clock=fake_clock).table
 _PATHS: Final = sorted(_TABLE)
 
 

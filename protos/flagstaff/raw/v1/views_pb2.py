@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lagstaff/raw/v1/views.proto\x12\x10\x66lagstaff.raw.v1\"Y\n\x0bResolveView\x12\x10\n\x08\x66lag_key\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x10\n\x08\x66lag_set\x18\x03 \x01(\t\x12\x15\n\rexpected_type\x18\x04 \x01(\x05\"!\n\x0eResolveAllView\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\"B\n\tBatchView\x12\x11\n\tflag_keys\x18\x01 \x03(\t\x12\x10\n\x08\x63ontexts\x18\x02 \x03(\x0c\x12\x10\n\x08\x66lag_set\x18\x03 \x01(\t\"d\n\nStreamView\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08\x66lag_key\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12\x10\n\x08\x66lag_set\x18\x04 \x01(\t\x12\x15\n\rexpected_type\x18\x05 \x01(\x05\"u\n\nStructView\x12\x38\n\x06\x66ields\x18\x01 \x03(\x0b\x32(.flagstaff.raw.v1.StructView.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66lagstaff/raw/v1/views.proto\x12\x10\x66lagstaff.raw.v1\"Y\n\x0bResolveView\x12\x10\n\x08\x66lag_key\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12\x10\n\x08\x66lag_set\x18\x03 \x01(\t\x12\x15\n\rexpected_type\x18\x04 \x01(\x05\"!\n\x0eResolveAllView\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\"B\n\tBatchView\x12\x11\n\tflag_keys\x18\x01 \x03(\t\x12\x10\n\x08\x63ontexts\x18\x02 \x03(\x0c\x12\x10\n\x08\x66lag_set\x18\x03 \x01(\t\"d\n\nStreamView\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x10\n\x08\x66lag_key\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12\x10\n\x08\x66lag_set\x18\x04 \x01(\t\x12\x15\n\rexpected_type\x18\x05 \x01(\x05\"W\n\tWatchView\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\x11\n\tflag_keys\x18\x02 \x03(\t\x12\x10\n\x08\x66lag_set\x18\x03 \x01(\t\x12\x14\n\x0cresume_token\x18\x04 \x01(\x0c\"u\n\nStructView\x12\x38\n\x06\x66ields\x18\x01 \x03(\x0b\x32(.flagstaff.raw.v1.StructView.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHVIEW']._serialized_end=242
   _globals['_STREAMVIEW']._serialized_start=244
   _globals['_STREAMVIEW']._serialized_end=344
-  _globals['_STRUCTVIEW']._serialized_start=346
-  _globals['_STRUCTVIEW']._serialized_end=463
-  _globals['_STRUCTVIEW_FIELDSENTRY']._serialized_start=418
-  _globals['_STRUCTVIEW_FIELDSENTRY']._serialized_end=463
+  _globals['_WATCHVIEW']._serialized_start=346
+  _globals['_WATCHVIEW']._serialized_end=433
+  _globals['_STRUCTVIEW']._serialized_start=435
+  _globals['_STRUCTVIEW']._serialized_end=552
+  _globals['_STRUCTVIEW_FIELDSENTRY']._serialized_start=507
+  _globals['_STRUCTVIEW_FIELDSENTRY']._serialized_end=552
 # @@protoc_insertion_point(module_scope)

@@ -134,6 +134,37 @@ class StreamView(_message.Message):
 Global___StreamView: _TypeAlias = StreamView  # noqa: Y015
 
 @_typing.final
+class WatchView(_message.Message):
+    """View of flagstaff.v1.WatchRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    FLAG_KEYS_FIELD_NUMBER: _builtins.int
+    FLAG_SET_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    context: _builtins.bytes
+    flag_set: _builtins.str
+    resume_token: _builtins.bytes
+    @_builtins.property
+    def flag_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        context: _builtins.bytes = ...,
+        flag_keys: _abc.Iterable[_builtins.str] | None = ...,
+        flag_set: _builtins.str = ...,
+        resume_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "flag_keys", b"flag_keys", "flag_set", b"flag_set", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchView: _TypeAlias = WatchView  # noqa: Y015
+
+@_typing.final
 class StructView(_message.Message):
     """View of google.protobuf.Struct: each value is an encoded google.protobuf.Value."""
 

@@ -1,0 +1,45 @@
+"""Tell what differs between two snapshots of a flag set."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from server.core.evaluation.snapshot import CompiledFlag, Snapshot
+
+NO_FLAGS: Final[Mapping[str, CompiledFlag]] = {}
+
+
+class FlagChange(StrEnum):
+    """What happened to a flag, in the words of flagd's event stream."""
+
+    WRITE = "write"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+def changed_flags(before: Snapshot | None, after: Snapshot | None) -> dict[str, FlagChange]:
+    """The flags whose definition, as clients see it, is not the same; {} when none.
+
+    A flag that was only compiled again, because something that it refers to was touched, does not count.
+    """
+    old = NO_FLAGS if before is None else before.flags
+    new = NO_FLAGS if after is None else after.flags
+    changes = {key: FlagChange.DELETE for key in old if key not in new}
+    for key, flag in new.items():
+        known = old.get(key)
+        if known is None:
+            changes[key] = FlagChange.WRITE
+        elif known is not flag and (known.exported, known.quarantine) != (flag.exported, flag.quarantine):
+            changes[key] = FlagChange.UPDATE
+    return changes
+
+
+def merged(earlier: FlagChange | None, later: FlagChange) -> FlagChange | None:
+    """What two changes of one flag come to for somebody who saw neither; None when nothing is left of them."""
+    if earlier is None:
+        return later
+    if earlier is FlagChange.WRITE:
+        return None if later is FlagChange.DELETE else FlagChange.WRITE
+    if earlier is FlagChange.DELETE:
+        return FlagChange.UPDATE
+    return later

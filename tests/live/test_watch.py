@@ -1,0 +1,135 @@
+"""Subscriptions: bounded, merged, in order."""
+
+import asyncio
+
+import pytest
+
+from server.core.environments import Environment
+from server.core.errors import TooLarge
+from server.core.evaluation.difference import FlagChange, changed_flags, merged
+from server.core.evaluation.snapshot import Snapshot
+from server.core.evaluation.snapshots import build_snapshot
+from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, ValueType
+from server.core.flagsets import FlagSet
+from server.live import watch
+from server.live.watch import Hub, SetChange
+
+WRITE, UPDATE, DELETE = FlagChange.WRITE, FlagChange.UPDATE, FlagChange.DELETE
+
+
+def snapshot(revision: int, **defaults: str) -> Snapshot:
+    """Boolean flags with these default variants."""
+    flags = {
+        key: FlagDefinition(Flag(key, ValueType.BOOLEAN, {"on": True, "off": False}), FlagConfig(default=default))
+        for key, default in defaults.items()
+    }
+    return build_snapshot(FlagSet(Environment("shop", "production"), flags), revision=revision)
+
+
+def step(revision: int, **flags: FlagChange) -> SetChange:
+    """A change of these flags."""
+    return SetChange("shop/production", None, snapshot(revision), flags)
+
+
+def test_difference_names_each_flag() -> None:
+    """Written, updated, deleted; a flag that is the same is not named."""
+    before, after = snapshot(1, same="on", other="on", gone="on"), snapshot(2, same="on", other="off", new="on")
+
+    assert {"gone": DELETE, "other": UPDATE, "new": WRITE} == changed_flags(before, after)
+
+
+def test_dependent_counts_when_its_written_out_form_changes() -> None:
+    """Clients see the prerequisite written out, so its change is a change of the dependent too."""
+
+    def pair(default: str) -> Snapshot:
+        variants = {"on": True, "off": False}
+        needed = FlagDefinition(Flag("needed", ValueType.BOOLEAN, variants), FlagConfig(default=default))
+        config = FlagConfig(default="on", off_variant="off", prerequisites=(Prerequisite("needed", ("on",)),))
+        flag = FlagDefinition(Flag("flag", ValueType.BOOLEAN, variants), config)
+        return build_snapshot(FlagSet(Environment("shop", "production"), {"needed": needed, "flag": flag}), revision=1)
+
+    assert {"needed": UPDATE, "flag": UPDATE} == changed_flags(pair("on"), pair("off"))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "together"),
+    [
+        (None, UPDATE, UPDATE),
+        (WRITE, UPDATE, WRITE),
+        (WRITE, DELETE, None),
+        (UPDATE, DELETE, DELETE),
+        (DELETE, WRITE, UPDATE),
+    ],
+)
+def test_changes_merge(earlier: FlagChange | None, later: FlagChange, together: FlagChange | None) -> None:
+    """Somebody who saw neither needs to know only what they come to."""
+    assert together == merged(earlier, later)
+
+
+async def test_subscriber_gets_the_latest_snapshot_once() -> None:
+    """Changes that pass while nobody reads are one piece of news."""
+    hub = Hub()
+    with hub.subscribe("shop/production") as subscription:
+        hub.publish([step(1, a=WRITE), step(2, b=WRITE), step(3, a=DELETE)])
+        await asyncio.sleep(0.01)
+        news = await subscription.take(timeout_s=1)
+
+        assert news is not None and news.snapshot is not None
+        assert (3, {"b": WRITE}) == (news.snapshot.revision, news.flags)
+        assert await subscription.take(timeout_s=0.01) is None
+
+
+async def test_mailbox_is_bounded_by_the_flags() -> None:
+    """A thousand commits of one flag leave one entry."""
+    hub = Hub()
+    with hub.subscribe("shop/production") as subscription:
+        for revision in range(1000):
+            hub.publish([step(revision, a=UPDATE)])
+        await asyncio.sleep(0.05)
+        news = await subscription.take(timeout_s=1)
+
+        assert news is not None
+        assert {"a": UPDATE} == news.flags
+        assert len(hub.recent("shop/production")) == watch.RECENT_CHANGES_MAX
+
+
+async def test_other_flag_sets_are_not_told() -> None:
+    """A change reaches only the subscribers of its flag set."""
+    hub = Hub()
+    with hub.subscribe("shop/staging") as subscription:
+        hub.publish([step(1, a=WRITE)])
+
+        assert await subscription.take(timeout_s=0.02) is None
+
+
+async def test_recent_changes_are_forgotten_in_time() -> None:
+    """They are remembered for clients that come back soon."""
+    now = 100.0
+    hub = Hub(clock=lambda: now)
+    hub.publish([step(1, a=WRITE)])
+    assert 1 == len(hub.recent("shop/production"))
+    now += watch.RECENT_S + 1
+
+    assert [] == hub.recent("shop/production")
+
+
+async def test_closing_wakes_everybody() -> None:
+    """Who waits is told at once, and so is who comes later."""
+    hub = Hub()
+    with hub.subscribe("shop/production") as early:
+        waiting = asyncio.create_task(early.take(timeout_s=30))
+        await asyncio.sleep(0)
+        hub.close()
+
+        assert await waiting is None
+        with hub.subscribe("shop/production") as late:
+            assert (True, True) == (early.closed, late.closed)
+
+
+async def test_too_many_subscribers_are_refused() -> None:
+    """And a place that becomes free is given again."""
+    hub = Hub(subscribers_max=1)
+    with hub.subscribe("a/b"), pytest.raises(TooLarge, match="has 1 open subscriptions"), hub.subscribe("a/b"):
+        pass
+    with hub.subscribe("a/b"):
+        assert 1 == hub.count
