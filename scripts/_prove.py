@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.crash import commits
+from tests.crash import commits, poison
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
 
-PROOFS: Final[Mapping[str, Proof]] = {"commits": commits.prove, "fuzz": fuzz.prove}
+PROOFS: Final[Mapping[str, Proof]] = {"commits": commits.prove, "fuzz": fuzz.prove, "poison": poison.prove}
 
 
 @dataclass(frozen=True, slots=True)

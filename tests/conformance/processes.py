@@ -58,6 +58,11 @@ def start_server(folder: Path, flag_sets: Sequence[FlagSetFile]) -> Server:
     database = f"sqlite:///{folder / 'flags.db'}"
     for number, flag_set in enumerate(flag_sets):
         _import(folder / f"flags-{number}.json", flag_set, database=database)
+    return serve_database(folder, database)
+
+
+def serve_database(folder: Path, database: str) -> Server:
+    """Serve a database that is there; the log is in `folder`. Errors: AssertionError with the log."""
     log = folder / "server.log"
     ports = ("--grpc-port", "0", "--sync-port", "0", "--http-port", "0")
     command = [sys.executable, "-m", "server", "serve", "--database-url", database, "--host", HOST, *ports, "--json"]

@@ -17,7 +17,7 @@ from server.core.flagsets import FlagSet
 from server.core.json import Json
 from server.core.resolution import Reason, Resolution
 from server.rpc.convert import ours_slice
-from tests.fuzz.corpus import INSTRUMENTED
+from tests.fuzz.inputs import INSTRUMENTED
 
 NOW: Final = 1_767_225_600
 EVALUATION_S_MAX: Final = 0.005

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.crash.proofs import Effort, Results
-from tests.fuzz import corpus
+from tests.fuzz import inputs
 
 EXECUTIONS_PER_CYCLE: Final = 1_250
 """With 8 targets and 200 cycles, two million executions."""
@@ -24,11 +24,11 @@ def prove(effort: Effort) -> Results:
     """Run every target. What broke one is kept in a folder that outlives the proof."""
     results = Results()
     executions = effort.cycles * EXECUTIONS_PER_CYCLE
-    results.note("targets", len(corpus.TARGETS))
+    results.note("targets", len(inputs.TARGETS))
     results.note("executions each", executions)
     if importlib.util.find_spec("atheris") is None:
-        results.note("targets without atheris, which is not installed: plain mutations only", len(corpus.TARGETS))
-    for name in corpus.TARGETS:
+        results.note("targets without atheris, which is not installed: plain mutations only", len(inputs.TARGETS))
+    for name in inputs.TARGETS:
         broke = _run(name, executions, seed=effort.seed)
         results.check(f"{name}: {INVARIANT}", not broke, broke)
     return results

@@ -9,27 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import corpus, mutations
+from tests.fuzz import inputs, mutations
 
 SECONDS_A_TARGET = 0.7
 EXECUTIONS_MAX = 3_000
-INPUTS = [(name, path) for name in corpus.TARGETS for path in corpus.files(name)]
+INPUTS = [(name, path) for name in inputs.TARGETS for path in inputs.files(name)]
 
 
 @pytest.mark.parametrize(("name", "path"), [pytest.param(*each, id=f"{each[0]}-{each[1].name}") for each in INPUTS])
 def test_corpus(name: str, path: Path) -> None:
     """Every input that is kept passes its target."""
-    corpus.target(name)(path.read_bytes())
+    inputs.target(name)(path.read_bytes())
 
 
-@pytest.mark.parametrize("name", corpus.TARGETS)
+@pytest.mark.parametrize("name", inputs.TARGETS)
 def test_mutations(name: str) -> None:
     """Mutations of the corpus, the same ones each time, pass too."""
-    test_one = corpus.target(name)
-    inputs = mutations.mutants([path.read_bytes() for path in corpus.files(name)], rng=random.Random(7))
+    test_one = inputs.target(name)
+    made = mutations.mutants([path.read_bytes() for path in inputs.files(name)], rng=random.Random(7))
     started = time.process_time()
     count = 0
-    for data in itertools.islice(inputs, EXECUTIONS_MAX):
+    for data in itertools.islice(made, EXECUTIONS_MAX):
         test_one(data)
         count += 1
         if time.process_time() - started > SECONDS_A_TARGET:
@@ -47,7 +47,7 @@ def test_a_death_is_seen(tmp_path: Path) -> None:
         "worker.mutate('selectors', die, executions=5, seed=1, crashes=pathlib.Path(sys.argv[1]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=corpus.FOLDER.parents[1], check=False, timeout=60
+        [sys.executable, "-c", code, str(tmp_path)], cwd=inputs.FOLDER.parents[1], check=False, timeout=60
     )
 
     assert -11 == done.returncode

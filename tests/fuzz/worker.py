@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 # Nothing of the server's own here: what is imported before atheris looks on is not instrumented.
-from tests.fuzz import corpus, mutations
+from tests.fuzz import inputs, mutations
 
 HANG_S: Final = 20
 MEMORY_BYTES_MAX: Final = 4 * 2**30
@@ -28,7 +28,7 @@ MEMORY_BYTES_MAX: Final = 4 * 2**30
 def main() -> None:
     """Run what the command line says; the exit code is 0 when nothing broke."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.worker", description=__doc__)
-    parser.add_argument("target", choices=corpus.TARGETS)
+    parser.add_argument("target", choices=inputs.TARGETS)
     parser.add_argument("--executions", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--crashes", type=Path, default=Path(tempfile.gettempdir()))
@@ -36,9 +36,9 @@ def main() -> None:
     parser.add_argument("--replay", type=Path, help="run this one input")
     options = parser.parse_args()
     if options.replay:
-        corpus.target(options.target)(options.replay.read_bytes())
+        inputs.target(options.target)(options.replay.read_bytes())
     elif options.plain or importlib.util.find_spec("atheris") is None:
-        test_one = corpus.target(options.target)
+        test_one = inputs.target(options.target)
         mutate(options.target, test_one, executions=options.executions, seed=options.seed, crashes=options.crashes)
     else:
         _fuzz(options.target, options.executions, seed=options.seed, crashes=options.crashes)
@@ -47,25 +47,25 @@ def main() -> None:
 def _fuzz(name: str, executions: int, *, seed: int, crashes: Path) -> None:
     import atheris
 
-    os.environ[corpus.INSTRUMENTED] = "1"
+    os.environ[inputs.INSTRUMENTED] = "1"
     with atheris.instrument_imports(include=["server.core", "server.rpc"]):
-        test_one = corpus.target(name)
+        test_one = inputs.target(name)
     with tempfile.TemporaryDirectory(prefix="flagstaff-corpus-") as found:
-        arguments = [found, str(corpus.CORPUS / name), f"-runs={executions}", f"-seed={seed}", f"-timeout={HANG_S}"]
+        arguments = [found, str(inputs.CORPUS / name), f"-runs={executions}", f"-seed={seed}", f"-timeout={HANG_S}"]
         arguments += [f"-rss_limit_mb={MEMORY_BYTES_MAX >> 20}", f"-artifact_prefix={crashes}/"]
         arguments += [f"-max_len={mutations.LENGTH_MAX}", "-verbosity=0", "-print_final_stats=0"]
         atheris.Setup([sys.argv[0], *arguments], test_one)
         atheris.Fuzz()
 
 
-def mutate(name: str, test_one: corpus.TestOne, *, executions: int, seed: int, crashes: Path) -> None:
+def mutate(name: str, test_one: inputs.TestOne, *, executions: int, seed: int, crashes: Path) -> None:
     """Run mutations of a target's corpus. When the process dies, the input that killed it is in `crashes`."""
-    inputs = mutations.mutants([path.read_bytes() for path in corpus.files(name)], rng=random.Random(seed))
+    made = mutations.mutants([path.read_bytes() for path in inputs.files(name)], rng=random.Random(seed))
     # A bomb ends in a MemoryError here and not in a machine without memory; a hang ends in SIGALRM.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     current = crashes / f"crash-{name}"
     with current.open("wb", buffering=0) as file:
-        for data in itertools.islice(inputs, executions):
+        for data in itertools.islice(made, executions):
             file.seek(0)
             file.truncate()
             file.write(data)
