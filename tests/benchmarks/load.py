@@ -1,0 +1,137 @@
+"""Send gRPC requests from a process of its own: nghttp2's h2load, or a grpcio client where it is not installed."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from tests.benchmarks.processes import HOST, ROOT, Running, environment
+
+TIMEOUT_S: Final = 300
+REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+_FRAME_HEAD_BYTES: Final = 5
+_FINISHED: Final = re.compile(r"finished in ([\d.]+)(us|ms|s)")
+_COUNTS: Final = re.compile(r"requests: (\d+) total.* (\d+) succeeded, (\d+) failed")
+_DATA: Final = re.compile(r"traffic: .*?\((\d+)\) total.*\((\d+)\) data")
+_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run of requests did."""
+
+    request_count: int
+    wall_s: float
+    server_cpu_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second of wall time."""
+        return self.request_count / self.wall_s
+
+    @property
+    def cpu_us(self) -> float:
+        """Server time a request."""
+        return self.server_cpu_s / self.request_count * 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How requests are spread: connections, and calls in flight on each."""
+
+    connections: int
+    in_flight: int
+
+
+def client_name() -> str:
+    """What sends the requests here."""
+    return "h2load" if shutil.which("h2load") else "a grpcio client (h2load is not installed)"
+
+
+def frame(message: bytes) -> bytes:
+    """One message as it travels on a gRPC stream."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def ask_once(server: Running, path: str, message: bytes) -> bytes:
+    """One call by an ordinary client; its reply is what every further call must weigh."""
+    with grpc.insecure_channel(
+        f"{HOST}:{server.port}", options=(("grpc.max_receive_message_length", REPLY_BYTES_MAX),)
+    ) as channel:
+        reply: bytes = channel.unary_unary(path)(message, timeout=60, wait_for_ready=True)
+    return reply
+
+
+def send(server: Running, path: str, messages: Sequence[bytes], *, reply_bytes: int, count: int, shape: Shape) -> Load:
+    """Make `count` calls, each with these messages on its stream, and wait for all replies.
+
+    Shapes: reply_bytes is the sum of one call's replies without their frames. Errors: RuntimeError when a call fails
+    or what came back weighs something else.
+    """
+    if shutil.which("h2load") is None:
+        return _send_by_grpcio(server, path, messages, count=count, shape=shape)
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(b"".join(map(frame, messages)))
+        body.flush()
+        arguments = ["-n", str(count), "-c", str(shape.connections), "-m", str(shape.in_flight), "-w", "20", "-W", "24"]
+        cpu_s = server.cpu_s()
+        printed = _h2load([*arguments, "-d", body.name], server, path)
+        cpu_s = server.cpu_s() - cpu_s
+    wall, counts, data = _FINISHED.search(printed), _COUNTS.search(printed), _DATA.search(printed)
+    expected = count * (reply_bytes + _FRAME_HEAD_BYTES * len(messages))
+    if not (wall and counts and data) or int(counts[2]) != count or int(data[2]) != expected:
+        raise RuntimeError(f"calls of {path} failed, expected {count} and {expected} bytes:\n{printed}")
+    return Load(count, float(wall[1]) * _SECONDS[wall[2]], cpu_s)
+
+
+def latencies_ms(server: Running, path: str, message: bytes, *, per_s: int, duration_s: int) -> list[float]:
+    """Send requests at a fixed rate, whether earlier ones are answered or not; how long each took, sorted.
+
+    Units: per_s is a multiple of 10, as many connections share it. Source: h2load paces in bursts, so its figures
+    compare with each other only.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        body, log = Path(folder, "body"), Path(folder, "log")
+        body.write_bytes(frame(message))
+        count = per_s * duration_s
+        arguments = ["-n", str(count), "-c", "10", "-m", "100", "--rps", str(per_s // 10), f"--log-file={log}"]
+        _h2load([*arguments, "-d", str(body)], server, path)
+        return sorted(int(line.split()[2]) / 1_000 for line in log.read_text().splitlines())
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value below which a share of the sorted values lies."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def _h2load(arguments: Sequence[str], server: Running, path: str) -> str:
+    headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command = ["h2load", "-t", "1", *headers, *arguments, f"http://{HOST}:{server.port}{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    if done.returncode:
+        raise RuntimeError(f"h2load ended with {done.returncode}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+def _send_by_grpcio(server: Running, path: str, messages: Sequence[bytes], *, count: int, shape: Shape) -> Load:
+    with tempfile.TemporaryDirectory() as folder:
+        body = Path(folder, "body")
+        body.write_bytes(b"".join(map(frame, messages)))
+        figures = [count, shape.connections, shape.in_flight]
+        command = [sys.executable, "-m", "tests.benchmarks.servers.client", f"{HOST}:{server.port}", path, str(body)]
+        cpu_s = server.cpu_s()
+        done = subprocess.run(
+            [*command, *map(str, figures)],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
+        )  # fmt: skip
+        cpu_s = server.cpu_s() - cpu_s
+    if done.returncode:
+        raise RuntimeError(f"the client ended with {done.returncode}: {done.stderr[-500:]}")
+    return Load(count, float(done.stdout), cpu_s)

@@ -1,0 +1,66 @@
+"""Run benchmarks by name and print what they find; behind scripts/measure."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Final
+
+from tests.benchmarks.figures import Benchmark, Figure, as_json, as_table
+
+BENCHMARKS: Final[Mapping[str, str]] = {
+    "evaluation": "one compiled evaluation, beside the official evaluators",
+    "unary": "single calls over gRPC, beside an empty handler",
+    "batch": "EvaluateBatch, evaluations a second and core",
+    "stream": "EvaluateStream, beside single calls",
+    "scale": "10,000 flags: import, start, memory, a commit seen",
+    "memory": "drift over many evaluations and calls",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; 0 unless a benchmark itself failed, whether goals are met or not."""
+    options = _options(arguments)
+    if options.name and options.name not in BENCHMARKS:
+        listed = "\n".join(f"  {name:<12}{about}" for name, about in BENCHMARKS.items())
+        print(f"there is no benchmark {options.name!r}; there are:\n{listed}", file=sys.stderr)
+        return 2
+    results: dict[str, list[Figure]] = {}
+    failed: list[str] = []
+    for name in [options.name] if options.name else BENCHMARKS:
+        found = _run(name)
+        if found is None:
+            failed.append(name)
+            continue
+        results[name] = found
+        if not options.json:
+            print(f"\n## {name}: {BENCHMARKS[name]}\n\n{as_table(found)}", flush=True)
+    if options.json:
+        print(as_json(results))
+    if failed:
+        print(f"failed to run: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    about = "Benchmarks: figures beside others of the same run, with the noise (min..max) and the goals."
+    names = ", ".join(BENCHMARKS)
+    parser = argparse.ArgumentParser("measure", description=about)
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of: {names}; all of them without a name")
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    return parser.parse_args(arguments)
+
+
+def _run(name: str) -> list[Figure] | None:
+    benchmark: Benchmark = import_module(f"tests.benchmarks.{name}").run
+    try:
+        return benchmark(lambda text: print(f"{name}: {text}", file=sys.stderr, flush=True))
+    except Exception:
+        # One benchmark that cannot run must not keep the others from it.
+        traceback.print_exc()
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
