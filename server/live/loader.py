@@ -16,7 +16,8 @@ from server.core.evaluation.snapshots import compile_one
 from server.core.flags import FlagDefinition
 from server.core.json import Json
 from server.core.segments import Segment
-from server.store.flagsets import StoredFlagSet, load_documents, stream_documents, touched_since
+from server.store.environments import read_environment
+from server.store.flagsets import StoredFlagSet, load_parts, stream_documents, touched_since
 from server.store.garbage import collector_paused
 from server.store.mapping import Document, parse_flag, parse_segment
 
@@ -65,7 +66,9 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
     affected = _affected(snapshot, touched.flags, touched.segments)
     stored = load_with_references(connection, snapshot.environment, affected)
     compiled = _compile(stored, affected)
-    flags = {key: flag for key, flag in snapshot.flags.items() if key not in affected}
+    flags = dict(snapshot.flags)
+    for key in affected - compiled.keys():
+        flags.pop(key, None)
     flags.update(compiled)
     return Snapshot(environment=stored.environment, revision=stored.revision, flags=flags)
 
@@ -79,28 +82,24 @@ def compile_documents(stored: StoredFlagSet) -> Snapshot:
 
 def load_with_references(connection: Connection, where: Environment, keys: Collection[str]) -> StoredFlagSet:
     """The documents of some flags and of all that they refer to, directly or not; unknown keys are left out."""
-    project, environment = where.project, where.key
+    stored = read_environment(connection, project=where.project, environment=where.key)
     flags: dict[str, Json] = {}
     segments: dict[str, Json] = {}
     wanted = {("flag", key) for key in keys}
-    while True:
+    while wanted:
         asked_flags = [key for kind, key in wanted if kind == "flag"]
         asked_segments = [key for kind, key in wanted if kind == "segment"]
-        part = load_documents(
-            connection, project=project, environment=environment, flags=asked_flags, segments=asked_segments
-        )
+        part = load_parts(connection, stored.environment, flags=asked_flags, segments=asked_segments)
         # What does not exist is remembered too, so that it is asked for once.
-        flags.update({key: part.flags.get(key, _ABSENT) for key in asked_flags})
-        segments.update({key: part.segments.get(key, _ABSENT) for key in asked_segments})
-        found = _read(part)
+        flags.update({key: part[0].get(key, _ABSENT) for key in asked_flags})
+        segments.update({key: part[1].get(key, _ABSENT) for key in asked_segments})
+        found = _read(StoredFlagSet(stored.environment, stored.revision, *part))
         mentioned = {target for flag in found.flags.values() for target in references.of_flag(flag)}
         mentioned.update(target for segment in found.segments.values() for target in references.of_segment(segment))
         wanted = {(kind, key) for kind, key in mentioned if key not in (flags if kind == "flag" else segments)}
-        if not wanted:
-            break
     return StoredFlagSet(
-        environment=part.environment,
-        revision=part.revision,
+        environment=stored.environment,
+        revision=stored.revision,
         flags={key: document for key, document in flags.items() if document is not _ABSENT},
         segments={key: document for key, document in segments.items() if document is not _ABSENT},
     )
@@ -109,9 +108,12 @@ def load_with_references(connection: Connection, where: Environment, keys: Colle
 def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[str]) -> frozenset[str]:
     """Keys of the touched flags, of those that were compiled from something touched, and of quarantined ones."""
     touched = {("flag", key) for key in flags} | {("segment", key) for key in segments}
-    dependents = (
-        key for key, flag in snapshot.flags.items() if flag.quarantine or not touched.isdisjoint(flag.references)
-    )
+    dependents = [
+        key
+        for key, flag in snapshot.flags.items()
+        # Most flags refer to nothing, which is seen at once.
+        if (flag.references and not touched.isdisjoint(flag.references)) or flag.quarantine
+    ]
     return frozenset(flags).union(dependents)
 
 

@@ -66,12 +66,22 @@ def load_documents(
     A chosen key that is not there is left out. Errors: NotFound when there is no such environment.
     """
     stored = read_environment(connection, project=project, environment=environment)
+    found, found_segments = load_parts(connection, stored.environment, flags=flags, segments=segments)
+    return StoredFlagSet(stored.environment, stored.revision, found, found_segments)
+
+
+def load_parts(
+    connection: Connection,
+    where: Environment,
+    *,
+    flags: Collection[str] | None = None,
+    segments: Collection[str] | None = None,
+) -> tuple[dict[str, Document | None], dict[str, Document | None]]:
+    """Flags and segments of an environment that was read in the same transaction; as `load_documents` otherwise."""
     with collector_paused(None if flags is None else len(flags)):
-        return StoredFlagSet(
-            stored.environment,
-            stored.revision,
-            dict(_flags(connection, project, environment, keys=flags)),
-            dict(_segments(connection, project, environment, keys=segments)),
+        return (
+            dict(_flags(connection, where.project, where.key, keys=flags)),
+            dict(_segments(connection, where.project, where.key, keys=segments)),
         )
 
 
