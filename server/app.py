@@ -47,7 +47,9 @@ async def serve(settings: Settings, *, started: Callable[[Listening, Holder], No
     """
     loop = asyncio.get_running_loop()
     holder, hub = Holder(settings.flag_set), Hub()
-    services = make_services(holder, hub, clock=time.time, reflection=settings.reflection)
+    services = make_services(
+        holder, hub, clock=time.time, reflection=settings.reflection, enrichment=settings.enrichment
+    )
     ready = asyncio.Event()
 
     def changed(changes: Sequence[SetChange]) -> None:

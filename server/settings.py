@@ -1,8 +1,11 @@
 """What an operator can set for a server, with the defaults."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from server.core.context import Enrichment
 
 DATABASE_URL: Final = "sqlite:///flagstaff.db"
 PROJECT: Final = "default"
@@ -26,8 +29,18 @@ class Settings:
     drain_delay_s: float = 1.0
     drain_grace_s: float = 5.0
     reflection: bool = True
+    context_values: Mapping[str, str] = field(default_factory=dict)
+    """Attribute -> value that every context gets."""
+
+    context_headers: Mapping[str, str] = field(default_factory=dict)
+    """Header name in lower case -> the attribute that its value becomes."""
 
     @property
     def flag_set(self) -> str:
         """The flag set for clients that name none."""
         return f"{self.project}/{self.environment}"
+
+    @property
+    def enrichment(self) -> Enrichment:
+        """What is added to every context."""
+        return Enrichment(self.context_values, self.context_headers)

@@ -4,15 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from server.core.context import Enrichment
 from server.live.holder import Holder
 from server.live.watch import Hub
 from server.rpc.drain import Drain
+from server.rpc.enrichment import enriched
 from server.rpc.evaluation import evaluation_table
 from server.rpc.flagd_evaluation import flagd_evaluation_table
 from server.rpc.health import SERVICE as HEALTH_SERVICE
 from server.rpc.health import Health
 from server.rpc.reflection import reflection_table
 from server.rpc.table import Table, merge, services
+
+NO_ENRICHMENT: Final = Enrichment()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +30,20 @@ class Services:
     drain: Drain
 
 
-def make_services(holder: Holder, hub: Hub, *, clock: Callable[[], float], reflection: bool = True) -> Services:
+def make_services(
+    holder: Holder,
+    hub: Hub,
+    *,
+    clock: Callable[[], float],
+    reflection: bool = True,
+    enrichment: Enrichment = NO_ENRICHMENT,
+) -> Services:
     """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC."""
     drain: Final = Drain()
     drain.when_ending(hub.close)
-    evaluation = merge(
-        evaluation_table(holder, clock=clock, drain=drain), flagd_evaluation_table(holder, clock=clock, drain=drain)
-    )
+    own = evaluation_table(holder, clock=clock, drain=drain)
+    flagd = flagd_evaluation_table(holder, clock=clock, drain=drain)
+    evaluation = enriched(merge(own, flagd), enrichment)
     health = Health((*services(evaluation), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
     table = merge(evaluation, health.table())
     if reflection:
