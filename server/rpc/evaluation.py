@@ -4,6 +4,7 @@ Requests are read through the views of protos/flagstaff/raw/v1, which leave cont
 splits into several parts, as the wire format allows and no library does, counts by its last part.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import chain
 from typing import Final
@@ -18,7 +19,8 @@ from server.core.flags import ValueType
 from server.core.limits import BATCH_CONTEXTS_MAX, BATCH_EVALUATIONS_MAX
 from server.core.resolution import Resolution
 from server.live.holder import Holder
-from server.operations.evaluate import as_type, attributes_read, find, flag_keys, resolve_batch
+from server.operations.counts import Seen, unseen
+from server.operations.evaluate import Answers, as_type, attributes_read, find, flag_keys, resolve_batch
 from server.rpc.call import Abort, Call
 from server.rpc.context import decode
 from server.rpc.convert import field, ours_late_tail, ours_slice, ours_tail, varint
@@ -43,9 +45,9 @@ _ID_BYTES_MAX: Final = 10
 _STREAM_ID_MASK: Final = 2**64 - 1
 
 
-def evaluation_table(holder: Holder, *, clock: Callable[[], float], drain: Drain) -> Table:
+def evaluation_table(holder: Holder, *, clock: Callable[[], float], drain: Drain, seen: Seen = unseen) -> Table:
     """The service's handlers. Units: clock gives seconds since 1970, UTC; it is read once a message."""
-    service = _Evaluation(holder, clock, drain)
+    service = _Evaluation(holder, clock, drain, seen)
     return {
         f"/{SERVICE}/Evaluate": unary_sync(service.evaluate),
         f"/{SERVICE}/EvaluateBatch": unary_async(service.evaluate_batch),
@@ -54,10 +56,11 @@ def evaluation_table(holder: Holder, *, clock: Callable[[], float], drain: Drain
 
 
 class _Evaluation:
-    def __init__(self, holder: Holder, clock: Callable[[], float], drain: Drain) -> None:
+    def __init__(self, holder: Holder, clock: Callable[[], float], drain: Drain, seen: Seen) -> None:
         self._holder = holder
         self._clock = clock
         self._drain = drain
+        self._seen = seen
 
     def evaluate(self, raw: bytes, call: Call) -> bytes:
         try:
@@ -84,7 +87,10 @@ class _Evaluation:
             raise _bad_context(raw_contexts, reads) from None
         answers = await resolve_batch(snapshot, keys, contexts=contexts, now=int(self._clock()))
         parts = [ours_slice(resolution) for resolution in answers.distinct]
-        parts.append(field(2, _indices(answers.columns, distinct_count=len(parts))))
+        indices = _indices(answers.columns, distinct_count=len(parts))
+        for answer, count in zip(answers.distinct, _occurrences(answers, indices), strict=True):
+            self._seen(snapshot, answer, count)
+        parts.append(field(2, indices))
         parts.append(_encoded_keys(snapshot, keys))
         parts.append(ours_late_tail(snapshot))
         return b"".join(parts)
@@ -111,6 +117,11 @@ class _Evaluation:
         return head + _RESOLUTION_TAG + ours_slice(resolution)[1:] + ours_late_tail(snapshot)
 
     def _resolve(self, snapshot: Snapshot, view: ResolveView | StreamView) -> Resolution:
+        resolution = self._answer_to(snapshot, view)
+        self._seen(snapshot, resolution)
+        return resolution
+
+    def _answer_to(self, snapshot: Snapshot, view: ResolveView | StreamView) -> Resolution:
         flag = snapshot.flags.get(view.flag_key)
         if flag is None:
             decode(view.context, _NONE)
@@ -159,6 +170,15 @@ def _indices(columns: Sequence[Sequence[int]], *, distinct_count: int) -> bytes:
         return bytes(rows)
     places = [varint(place) for place in range(distinct_count)]
     return b"".join([places[place] for place in chain.from_iterable(zip(*columns, strict=True))])
+
+
+def _occurrences(answers: Answers, indices: bytes) -> Sequence[int]:
+    """How often each distinct answer was given; counted in the encoded places where those have one byte each."""
+    places = range(len(answers.distinct))
+    if len(places) <= _ONE_BYTE_PLACES:
+        return [indices.count(place) for place in places]
+    counts = Counter(chain.from_iterable(answers.columns))
+    return [counts[place] for place in places]
 
 
 def _encoded_keys(snapshot: Snapshot, keys: Sequence[str]) -> bytes:

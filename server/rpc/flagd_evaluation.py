@@ -21,6 +21,7 @@ from server.core.evaluation.snapshot import CompiledFlag, Snapshot, missing
 from server.core.flags import ValueType
 from server.core.resolution import Reason, Resolution
 from server.live.holder import Holder
+from server.operations.counts import SeenBy, seen_by_nobody
 from server.operations.evaluate import as_type, attributes_read, find, flag_keys, resolve_all, select
 from server.rpc.call import Abort, Call
 from server.rpc.context import decode
@@ -52,10 +53,15 @@ _NONE: Final[frozenset[str]] = frozenset()
 
 
 def flagd_evaluation_table(
-    holder: Holder, *, clock: Callable[[], float], drain: Drain, keep_alive_s: float = KEEP_ALIVE_S
+    holder: Holder,
+    *,
+    clock: Callable[[], float],
+    drain: Drain,
+    seen_by: SeenBy = seen_by_nobody,
+    keep_alive_s: float = KEEP_ALIVE_S,
 ) -> Table:
     """Handlers of both versions. Units: clock gives seconds since 1970, UTC; it is read once a request."""
-    service = _FlagdEvaluation(holder, clock, drain, keep_alive_s)
+    service = _FlagdEvaluation(holder, clock, drain, seen_by, keep_alive_s)
     table: dict[str, Handler] = {}
     for version, name in ((1, SERVICE_V1), (2, SERVICE_V2)):
         for method, expected in _METHODS.items():
@@ -67,15 +73,19 @@ def flagd_evaluation_table(
 
 
 class _FlagdEvaluation:
-    def __init__(self, holder: Holder, clock: Callable[[], float], drain: Drain, keep_alive_s: float) -> None:
+    def __init__(
+        self, holder: Holder, clock: Callable[[], float], drain: Drain, seen_by: SeenBy, keep_alive_s: float
+    ) -> None:
         self._holder = holder
         self._clock = clock
         self._drain = drain
+        self._seen = {version: seen_by(f"flagd.v{version}") for version in (1, 2)}
         self._keep_alive_s = keep_alive_s
 
     def resolver(self, version: int, expected: ValueType) -> UnarySync:
         """The handler of one Resolve method of one version."""
         slot = flagd_slot(version, expected)
+        seen = self._seen[version]
 
         def resolve(raw: bytes, call: Call) -> bytes:
             try:
@@ -86,10 +96,13 @@ class _FlagdEvaluation:
             flag = snapshot.flags.get(view.flag_key)
             if flag is None:
                 decode(view.context, _NONE)
-                raise _failure(missing(snapshot.flag_set, view.flag_key))
+                absent = missing(snapshot.flag_set, view.flag_key)
+                seen(snapshot, absent)
+                raise _failure(absent)
             resolution = flag.evaluate(decode(view.context, flag.reads), int(self._clock()))
             # What is kept under the slot was found to be of the right type when it was put there.
             known: bytes | None = resolution.wire.get(slot) if echo is None else None
+            seen(snapshot, resolution if known is not None else as_type(resolution, expected))
             return known or _reply(resolution, version, expected=expected, echo=echo)
 
         return resolve
@@ -103,6 +116,8 @@ class _FlagdEvaluation:
         snapshot, echo = self._select(call)
         context = decode(view.context, attributes_read(snapshot, flag_keys(snapshot)))
         answers = resolve_all(snapshot, context, now=int(self._clock()))
+        for answer in answers.values():
+            self._seen[1](snapshot, answer)
         entries = [
             any_flag_entry(answer, flag_type=snapshot.flags[key].type, echo=echo)
             for key, answer in answers.items()

@@ -7,6 +7,7 @@ from typing import Final
 from server.core.context import Enrichment
 from server.live.holder import Holder
 from server.live.watch import Hub
+from server.operations.counts import SeenBy, seen_by_nobody
 from server.rpc.drain import Drain
 from server.rpc.enrichment import enriched
 from server.rpc.evaluation import evaluation_table
@@ -37,12 +38,13 @@ def make_services(
     clock: Callable[[], float],
     reflection: bool = True,
     enrichment: Enrichment = NO_ENRICHMENT,
+    seen_by: SeenBy = seen_by_nobody,
 ) -> Services:
     """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC."""
     drain: Final = Drain()
     drain.when_ending(hub.close)
-    own = evaluation_table(holder, clock=clock, drain=drain)
-    flagd = flagd_evaluation_table(holder, clock=clock, drain=drain)
+    own = evaluation_table(holder, clock=clock, drain=drain, seen=seen_by("flagstaff"))
+    flagd = flagd_evaluation_table(holder, clock=clock, drain=drain, seen_by=seen_by)
     evaluation = enriched(merge(own, flagd), enrichment)
     health = Health((*services(evaluation), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
     table = merge(evaluation, health.table())
