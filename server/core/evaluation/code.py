@@ -174,6 +174,8 @@ class _Emitter:
                 return call("version_matches", self.value(operand), constant(order), constant(target))
             case ("join", *parts):
                 return self._join(parts)
+            case ("call", ("starts_with" | "ends_with") as function, text, ("str", int(place))):
+                return self._affix(function, text, place)
             case ("call", str(function), *operands):
                 return call(function, *map(self.value, operands))
             case ("fraction", unit, variants, limits):
@@ -298,6 +300,13 @@ class _Emitter:
         if not singles:
             return found
         return nodes.BoolOp(ast.Or(), [found, compared(again(), ast.Is(), nodes.Constant(None))])
+
+    def _affix(self, function: str, text: Shape, place: int) -> ast.expr:
+        """A text's start or end beside a constant, asked of the text itself; null when it is no text."""
+        kept, again = self._keep(self.value(text))
+        method = nodes.Attribute(again(), function.replace("_", ""), LOAD)
+        is_text = compared(class_of(kept), ast.Is(), load("str"))
+        return nodes.IfExp(is_text, nodes.Call(method, [constant(place)], []), nodes.Constant(None))
 
     def _join(self, parts: Sequence[Shape]) -> ast.expr:
         if self.scopes or not 0 < len(parts) <= 4 or any(part[0] not in _PLAIN_TEXT for part in parts):
