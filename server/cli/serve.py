@@ -83,11 +83,19 @@ def serve(
     ] = 1.0,
     drain_grace_s: Annotated[float, option("--drain-grace", "Seconds that calls in flight get to end.", min=0)] = 5.0,
     no_reflection: Annotated[bool, option("--no-reflection", "Do not tell clients which services there are.")] = False,
+    context_value: Annotated[
+        list[str] | None, option("--context-value", "NAME=VALUE that every evaluation context gets. Repeatable.")
+    ] = None,
+    context_from_header: Annotated[
+        list[str] | None,
+        option("--context-from-header", "HEADER=NAME: the header's value becomes that attribute. Repeatable."),
+    ] = None,
     log_json: Annotated[bool, option("--log-json", "Log JSON lines, on standard error.")] = False,
     log_level: Annotated[LogLevel, option("--log-level", "How much to log.")] = LogLevel.INFO,
     as_json: AsJson = False,
 ) -> None:
     """Load, listen, tell where, serve."""
+    from server.core.context import parse_headers, parse_values
     from server.settings import Settings
     from server.telemetry import set_up_logging
 
@@ -104,6 +112,8 @@ def serve(
         drain_delay_s=drain_delay_s,
         drain_grace_s=drain_grace_s,
         reflection=not no_reflection,
+        context_values=parse_values(context_value or ()),
+        context_headers=parse_headers(context_from_header or ()),
     )
     if not _is_loopback(host):
         _warn_open(host)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from server.core.errors import InvalidRequest
 
 _HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_COMMA_OUTSIDE_QUOTES: Final = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 _BINARY_SUFFIX: Final = "-bin"
 
 
@@ -45,14 +46,22 @@ class Enrichment:
 
 
 def parse_values(texts: Iterable[str]) -> dict[str, str]:
-    """Read `attribute=value` pairs; of two for one attribute the later counts. Errors: InvalidRequest."""
-    return dict(_pair(text, "attribute=value, such as region=eu") for text in texts)
+    """Read `attribute=value` pairs; of two for one attribute the later counts.
+
+    Shapes: a text holds one pair or, as with flagd, several with commas between them; a pair in double quotes may
+    itself have commas.
+    Errors: InvalidRequest.
+    """
+    return dict(_pair(text, "attribute=value, such as region=eu") for text in _separated(texts))
 
 
 def parse_headers(texts: Iterable[str]) -> dict[str, str]:
-    """Read `Header=attribute` pairs. Names of headers come out in lower case. Errors: InvalidRequest."""
+    """Read `Header=attribute` pairs, also several in a text. Names of headers come out in lower case.
+
+    Errors: InvalidRequest.
+    """
     headers: dict[str, str] = {}
-    for text in texts:
+    for text in _separated(texts):
         given, attribute = _pair(text, "Header=attribute, such as X-Region=region")
         name = given.lower()
         if not attribute or not _HEADER_NAME.fullmatch(name):
@@ -61,6 +70,10 @@ def parse_headers(texts: Iterable[str]) -> dict[str, str]:
             raise InvalidRequest(f"header {given!r} carries bytes, as all do that end in -bin; choose another name")
         headers[name] = attribute
     return headers
+
+
+def _separated(texts: Iterable[str]) -> list[str]:
+    return [part.strip().strip('"') for text in texts for part in _COMMA_OUTSIDE_QUOTES.split(text)]
 
 
 def _pair(text: str, expected: str) -> tuple[str, str]:

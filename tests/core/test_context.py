@@ -40,7 +40,12 @@ def test_pairs_are_read() -> None:
     assert {"x-user": "targetingKey"} == parse_headers(["X-User = targetingKey"])
 
 
-@pytest.mark.parametrize("text", ["", "a", "=b", " =b"])
+def test_pairs_come_separated_by_commas_too() -> None:
+    """As flagd reads them; quotes keep a comma."""
+    assert {"a": "b", "c": "d, e", "f": "g"} == parse_values(['a=b, "c=d, e"', "f=g"])
+
+
+@pytest.mark.parametrize("text", ["", "a", "=b", " =b", "a=b,"])
 def test_text_that_is_no_pair_is_refused(text: str) -> None:
     """With the text and an example."""
     with pytest.raises(InvalidRequest, match="such as region=eu"):

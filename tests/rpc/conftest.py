@@ -53,8 +53,15 @@ async def serve() -> AsyncIterator[Serve]:
     """Start servers over flags, a holder or a bare table; they stop with the test."""
     running: list[Running] = []
 
-    async def start(*flags: CompiledFlag, holder: Holder | None = None, table: Table | None = None) -> Running:
-        services = make_services(holder or holder_of(snapshot_of(*flags)), Hub(), clock=fake_clock)
+    async def start(
+        *flags: CompiledFlag,
+        holder: Holder | None = None,
+        hub: Hub | None = None,
+        table: Table | None = None,
+        **options: Any,
+    ) -> Running:
+        options.setdefault("clock", fake_clock)
+        services = make_services(holder or holder_of(snapshot_of(*flags)), hub or Hub(), **options)
         server = GrpcServer(services.table if table is None else table, services.drain)
         (port,) = await server.start(["127.0.0.1:0"])
         channel = connect(port)
