@@ -59,6 +59,7 @@ class UpdateEnvironment:
     critical: bool | None = None
     metadata: Mapping[str, Scalar] | None = None
     source: str | None = None
+    sync: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ def _updated(environment: Environment, change: UpdateEnvironment) -> Environment
         "critical": change.critical,
         "metadata": change.metadata,
         "source": change.source,
+        "sync": change.sync,
     }
     return replace(environment, **{name: value for name, value in given.items() if value is not None})
 

@@ -43,6 +43,9 @@ class Environment:
     source: str = ""
     """Where the definitions were imported from; clients may select by `source=` as with flagd."""
 
+    sync: bool = True
+    """Whether the flags are sent to in-process clients too; the set must be small enough for them then."""
+
     @property
     def flag_set(self) -> str:
         """The flag set's name for OpenFeature clients, `<project>/<environment>`."""

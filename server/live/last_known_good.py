@@ -87,6 +87,7 @@ def _lines(stored: StreamedFlagSet, now: datetime) -> Iterator[bytes]:
             "critical": environment.critical,
             "metadata": dict(environment.metadata),
             "source": environment.source,
+            "sync": environment.sync,
         }
     )
     for key, document in stored.segments.items():
@@ -117,6 +118,7 @@ def _read(path: Path) -> Kept:
             critical=head["critical"],
             metadata=head["metadata"],
             source=head["source"],
+            sync=head.get("sync", True),
         ),
         revision=head["revision"],
         flags={part["flag"]: part["document"] for part in parts if "flag" in part},

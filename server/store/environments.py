@@ -14,11 +14,12 @@ from server.store import tables
 from server.store.mapping import ENVIRONMENT_COLUMNS, environment_from_row
 
 _TABLE: Final = tables.environments.c
+_SWITCHES: Final = ("critical", "sync")
 # As they are stored: a value of another type must show as damaged, not fail inside the driver. What is not asked for,
 # such as when the row was made, can harm nobody.
 _QUERY: Final = select(
-    *(_TABLE[name] for name in ENVIRONMENT_COLUMNS if name != "critical"),
-    type_coerce(_TABLE.critical, Integer).label("critical"),
+    *(_TABLE[name] for name in ENVIRONMENT_COLUMNS if name not in _SWITCHES),
+    *(type_coerce(_TABLE[name], Integer).label(name) for name in _SWITCHES),
     _TABLE.revision,
 )
 _SCHEMES: Final = frozenset(scheme.value for scheme in Bucketing)

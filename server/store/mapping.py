@@ -17,7 +17,7 @@ from server.core.segments import Segment
 Document: TypeAlias = dict[str, Any]
 """A stored definition as a JSON object, not yet checked."""
 
-ENVIRONMENT_COLUMNS: Final = ("project", "key", "name", "bucketing", "critical", "metadata_document", "source")
+ENVIRONMENT_COLUMNS: Final = ("project", "key", "name", "bucketing", "critical", "metadata_document", "source", "sync")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ def environment_text(environment: Environment) -> str:
             "critical": environment.critical,
             "metadata": dict(environment.metadata),
             "source": environment.source,
+            "sync": environment.sync,
         }
     )
 
@@ -122,6 +123,7 @@ def environment_from_row(row: Mapping[str, Any]) -> Environment:
         critical=bool(row["critical"]),
         metadata=_metadata(row["metadata_document"]),
         source=row["source"],
+        sync=bool(row["sync"]),
     )
 
 

@@ -145,6 +145,7 @@ def save_environment(connection: Connection, environment: Environment, *, is_new
         "critical": environment.critical,
         "metadata_document": compact(dict(environment.metadata)),
         "source": environment.source,
+        "sync": environment.sync,
     }
     if is_new:
         _insert(connection, tables.environments, [{**row, "revision": 0, "created_at": now}])

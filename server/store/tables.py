@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import CheckConstraint, DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, Table, Text
+from sqlalchemy import text as sql_text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -92,6 +93,7 @@ class Environment(Base, table=True):
     critical: bool = Field(default=False)
     metadata_document: str = _text("{}")
     source: str = _text("")
+    sync: bool = Field(default=True, sa_column_kwargs={"server_default": sql_text("1")})
     revision: int = Field(default=0)
     created_at: datetime = _instant()
 
@@ -125,12 +127,16 @@ class FlagConfig(Base, table=True):
         _of_environment(),
         ForeignKeyConstraint(["project", "key"], ["flag.project", "flag.key"]),
         Index("ix_flag_config_key", "project", "key"),
+        # Has all that their sum needs, so that no document is read for it.
+        Index("ix_flag_config_sync_bytes", "project", "environment", "sync_bytes"),
     )
 
     project: str = _key()
     environment: str = _key()
     key: str = _key()
     document: str = _text()
+    sync_bytes: int | None = Field(default=None)
+    """What the flag takes of the text for in-process clients; NULL when that is not known, as where sync is off."""
 
 
 class Segment(Base, table=True):

@@ -21,7 +21,7 @@ def test_a_new_database_is_migrated_once(tmp_path: Path) -> None:
     before = schema_state(engine)
     applied = [migrate(engine), migrate(engine)]
 
-    assert (SchemaState.BEHIND, [["0001"], []], SchemaState.CURRENT) == (before, applied, schema_state(engine))
+    assert (SchemaState.BEHIND, [["0001", "0002"], []], SchemaState.CURRENT) == (before, applied, schema_state(engine))
     engine.dispose()
 
 

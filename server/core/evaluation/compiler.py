@@ -1,13 +1,13 @@
 """Compile a lowered flag: every answer that it can give is made now, and its rule becomes a function over them."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from server.core.environments import Bucketing
 from server.core.evaluation.code import binder
 from server.core.evaluation.compare import text_of
+from server.core.evaluation.exporting import export_flag
 from server.core.evaluation.lowering import LoweredFlag
 from server.core.evaluation.operators import Failure
 from server.core.evaluation.shapes import Reader
@@ -31,7 +31,7 @@ def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar]) ->
     """Compile one flag; its metadata lies over the flag set's."""
     metadata = {**set_metadata, **lowered.metadata} if set_metadata else lowered.metadata
     answers = _Answers(lowered, metadata)
-    exported = _exported(lowered, metadata)
+    exported = export_flag(lowered, metadata)
     if not lowered.enabled:
         return _constant(lowered, answers.absent(Reason.DISABLED), exported)
     default = lowered.default_variant
@@ -145,16 +145,6 @@ class _Answers:
             error_code=code,
             error_message=f"flag {self.key!r}: {message}",
         )
-
-
-def _exported(lowered: LoweredFlag, metadata: Mapping[str, Scalar]) -> bytes:
-    flag = lowered.to_flagd()
-    if metadata:
-        flag["metadata"] = dict(metadata)
-    return _encode(flag).encode()
-
-
-_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def _clock(reader: Reader) -> Clock | None:
