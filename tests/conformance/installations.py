@@ -36,7 +36,7 @@ def wire_command() -> list[str]:
 
 def node_command() -> list[str]:
     """The official Node provider. Errors: Unavailable; AssertionError when npm fails for another reason."""
-    node, npm = _tool("node"), _tool("npm")
+    node, npm = tool("node"), tool("npm")
     sources = [CLIENTS / "node" / name for name in ("package.json", "package-lock.json")]
     folder = _installed("node", sources, command=[npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"])
     return [node, str(CLIENTS / "node" / "driver.mjs"), str(folder)]
@@ -44,7 +44,7 @@ def node_command() -> list[str]:
 
 def java_command() -> list[str]:
     """The official Java provider. Errors: Unavailable; AssertionError when Maven fails for another reason."""
-    java, maven = _tool("java"), _tool("mvn")
+    java, maven = tool("java"), tool("mvn")
     sources = [CLIENTS / "java" / name for name in ("pom.xml", "Driver.java")]
     folder = _installed("java", sources, command=[maven, "--batch-mode", "--quiet", "compile"])
     classpath = os.pathsep.join([str(folder / "target" / "classes"), str(folder / "target" / "libraries" / "*")])
@@ -60,7 +60,8 @@ COMMANDS: Final[Mapping[str, Callable[[], list[str]]]] = {
 }
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
+    """The path of a command. Errors: Unavailable when it is not installed."""
     path = shutil.which(name)
     if path is None:
         raise Unavailable(f"{name} is not installed")

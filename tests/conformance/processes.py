@@ -37,17 +37,39 @@ class FlagSetFile:
     bucketing: str = "v2"
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where a server listens; 0 takes a free port."""
+
+    grpc: int = 0
+    sync: int = 0
+    http: int = 0
+
+
+FREE_PORTS: Final = Ports()
+
+
 @dataclass(slots=True)
 class Server:
     """A running `flagstaff serve`."""
 
     process: subprocess.Popen[bytes]
-    port: int
+    ports: Ports
     log: Path
+
+    @property
+    def port(self) -> int:
+        """The gRPC port."""
+        return self.ports.grpc
 
     def stop(self) -> None:
         """Ask for a drain, and wait; kill only what does not listen."""
         _stop(self.process)
+
+    def kill(self) -> None:
+        """Give it no chance to say goodbye."""
+        self.process.kill()
+        self.process.wait()
 
 
 def start_server(folder: Path, flag_sets: Sequence[FlagSetFile]) -> Server:
@@ -57,16 +79,16 @@ def start_server(folder: Path, flag_sets: Sequence[FlagSetFile]) -> Server:
     """
     database = f"sqlite:///{folder / 'flags.db'}"
     for number, flag_set in enumerate(flag_sets):
-        _import(folder / f"flags-{number}.json", flag_set, database=database)
+        import_flags(folder / f"flags-{number}.json", flag_set, database=database)
     return serve_database(folder, database)
 
 
-def serve_database(folder: Path, database: str) -> Server:
+def serve_database(folder: Path, database: str, *, ports: Ports = FREE_PORTS, options: Sequence[str] = ()) -> Server:
     """Serve a database that is there; the log is in `folder`. Errors: AssertionError with the log."""
     log = folder / "server.log"
-    ports = ("--grpc-port", "0", "--sync-port", "0", "--http-port", "0")
-    command = [sys.executable, "-m", "server", "serve", "--database-url", database, "--host", HOST, *ports, "--json"]
-    command += ["--drain-delay", "0"]
+    command = [sys.executable, "-m", "server", "serve", "--database-url", database, "--host", HOST, "--json"]
+    command += ["--grpc-port", str(ports.grpc), "--sync-port", str(ports.sync), "--http-port", str(ports.http)]
+    command += ["--drain-delay", "0", *options]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -79,7 +101,8 @@ def tail(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:])
 
 
-def _import(path: Path, flag_set: FlagSetFile, *, database: str) -> None:
+def import_flags(path: Path, flag_set: FlagSetFile, *, database: str) -> None:
+    """Write the flags to a file and import it. Errors: AssertionError with what the command said."""
     path.write_text(json.dumps(flag_set.content), encoding="utf-8")
     command = [sys.executable, "-m", "server", "import", str(path), "--database-url", database, "--lenient"]
     command += ["--project", flag_set.project, "--bucketing", flag_set.bucketing]
@@ -96,14 +119,14 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
 
 
-def _wait_until_serving(process: subprocess.Popen[bytes], log: Path) -> int:
+def _wait_until_serving(process: subprocess.Popen[bytes], log: Path) -> Ports:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError):
                 event = json.loads(line)
                 if isinstance(event, dict) and event.get("event") == "serving":
-                    return int(event["grpc_port"])
+                    return Ports(event["grpc_port"], event["sync_port"], event["http_port"])
         if process.poll() is not None:
             break
         time.sleep(0.05)
@@ -125,9 +148,33 @@ class Driver:
 
     def evaluate(self, type_: str, key: str, *, default: Any, context: Mapping[str, Any]) -> dict[str, Any]:
         """Evaluate one flag as the application would see it."""
+        return self.ask("evaluate", type=type_, key=key, default=default, context=dict(context))
+
+    def handle(self, event: str) -> None:
+        """Register an event handler as the application would: ready, error, stale or change."""
+        self.ask("handle", event=event)
+
+    def take(self, event: str, *, timeout_s: float) -> dict[str, Any] | None:
+        """The next event of a type that a handler got, after the one that was taken before; None when none comes."""
+        taken: dict[str, Any] | None = self.ask("take", event=event, timeoutMs=round(timeout_s * 1000))["event"]
+        return taken
+
+    def status(self) -> str:
+        """The provider's state as the application sees it."""
+        return str(self.ask("status")["status"])
+
+    def wait_until_ready(self, *, timeout_s: float) -> None:
+        """Wait for READY. Errors: AssertionError with the last state."""
+        deadline = time.monotonic() + timeout_s
+        while (status := self.status()) != "READY" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert status == "READY", f"the client is {status} after {timeout_s} s; it wrote:\n{tail(self.log)}"
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """One question, one answer (clients/README.md)."""
         self._asked_count += 1
-        asked = {"id": self._asked_count, "op": "evaluate", "type": type_, "key": key}
-        self._write({**asked, "default": default, "context": dict(context)})
+        asked = {"id": self._asked_count, "op": op, **arguments}
+        self._write(asked)
         answer = self._read()
         assert answer.get("id") == self._asked_count, f"the client answered {answer} to {asked}"
         return answer
@@ -174,8 +221,11 @@ DriverOf: TypeAlias = Callable[[str, Server, Mapping[str, Any]], Driver]
 """(client, server, options) -> the running client."""
 
 
-def start_driver(command: Sequence[str], options: Mapping[str, Any], *, port: int, log: Path) -> Driver:
-    """Start a client and hand it its options: selector, cache. Errors: AssertionError when it does not answer."""
+def start_driver(command: Sequence[str], options: Mapping[str, Any], *, port: int | None, log: Path) -> Driver:
+    """Start a client and hand it its options (clients/README.md). Without a port it connects to nothing.
+
+    Errors: AssertionError when it does not answer.
+    """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -183,7 +233,7 @@ def start_driver(command: Sequence[str], options: Mapping[str, Any], *, port: in
         )
     driver = Driver(process, log)
     threading.Thread(target=driver._pump, daemon=True).start()
-    driver._write({"host": HOST, "port": port, "deadlineMs": DEADLINE_MS, **options})
+    driver._write({} if port is None else {"host": HOST, "port": port, "deadlineMs": DEADLINE_MS, **options})
     driver.hello = driver._read()
     return driver
 
