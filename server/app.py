@@ -9,10 +9,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
+from server.core.json import Json
 from server.live.follower import Follower
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
@@ -39,10 +40,38 @@ class Listening:
     http_port: int
 
 
-async def serve(settings: Settings, *, started: Callable[[Listening, Holder], None]) -> None:
+def describe(listening: Listening, holder: Holder) -> dict[str, Json]:
+    """What a started server tells of itself, as JSON."""
+    snapshots = holder.serving.snapshots
+    return {
+        "event": "serving",
+        "host": listening.host,
+        "grpc_port": listening.grpc_port,
+        "sync_port": listening.sync_port,
+        "http_port": listening.http_port,
+        "default_flag_set": holder.default_flag_set,
+        "flag_sets": {name: {"revision": each.revision, "flags": len(each.flags)} for name, each in snapshots.items()},
+    }
+
+
+def run(settings: Settings, *, started: Callable[[dict[str, Json]], None], shared_ports: bool = False) -> None:
+    """Run `serve` to its end, on the quickest event loop there is."""
+    runner: Any = asyncio.run
+    # Uvloop carries more calls a second than asyncio's own loop, where it exists.
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415  # Not on every platform.
+
+        runner = uvloop.run
+    runner(serve(settings, started=lambda *told: started(describe(*told)), shared_ports=shared_ports))
+
+
+async def serve(
+    settings: Settings, *, started: Callable[[Listening, Holder], None], shared_ports: bool = False
+) -> None:
     """Run a server until SIGTERM or SIGINT. `started` is called once it can evaluate.
 
-    SIGHUP reads everything anew from the database.
+    SIGHUP reads everything anew from the database. `shared_ports` lets other processes of this user listen on the
+    same ports; the system spreads connections over them.
     Errors: AddressUnavailable when a port is taken, InvalidRequest for a database URL that is none.
     """
     loop = asyncio.get_running_loop()
@@ -65,8 +94,8 @@ async def serve(settings: Settings, *, started: Callable[[Listening, Holder], No
     grpc_server = GrpcServer(services.table, services.drain)
     stopping = _stop_signals(loop)
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
-    with _listen(settings.host, settings.http_port) as http_socket:
-        grpc_port, sync_port = await _start_grpc(grpc_server, settings)
+    with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
+        grpc_port, sync_port = await _start_grpc(grpc_server, settings, reuse_port=shared_ports)
         http = _Http(make_app(holder, leaving=lambda: services.drain.leaving))
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
@@ -93,9 +122,10 @@ def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     return stopping
 
 
-async def _start_grpc(server: GrpcServer, settings: Settings) -> tuple[int, int]:
+async def _start_grpc(server: GrpcServer, settings: Settings, *, reuse_port: bool) -> tuple[int, int]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    ports = await server.start([f"{host}:{settings.grpc_port}", f"{host}:{settings.sync_port}"])
+    addresses = [f"{host}:{settings.grpc_port}", f"{host}:{settings.sync_port}"]
+    ports = await server.start(addresses, reuse_port=reuse_port)
     return ports[0], ports[1]
 
 
@@ -106,10 +136,12 @@ async def _first(*events: asyncio.Event) -> None:
         task.cancel()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
         listener.listen(HTTP_BACKLOG)

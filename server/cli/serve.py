@@ -1,12 +1,11 @@
 """The command `flagstaff serve`: run a server until it is told to stop."""
 
-import asyncio
 import ipaddress
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -24,8 +23,6 @@ from server.cli.options import (
 from server.cli.output import reports_failures
 
 if TYPE_CHECKING:
-    from server.app import Listening
-    from server.live.holder import Holder
     from server.settings import Settings
 
 HELP: Final = """Serve flags over gRPC until SIGTERM or Ctrl-C.
@@ -39,9 +36,13 @@ in files for a start without it.
   flagstaff serve --project shop --environment staging         what clients get that name no flag set
   flagstaff serve --database-url sqlite:////var/lib/flagstaff/flags.db --log-json
   flagstaff serve --grpc-port 0 --sync-port 0 --http-port 0 --json    free ports, told as one JSON line
+  flagstaff serve --workers 4                                  four processes on the same ports
 
 Signals: SIGTERM and SIGINT stop after calls in flight have ended, SIGHUP reads everything anew.
 """
+
+Told: TypeAlias = dict[str, Any]
+"""What a started server tells of itself."""
 
 NO_DIRECTORY: Final = "off"
 LAST_KNOWN_GOOD_SUFFIX: Final = ".last-known-good"
@@ -70,6 +71,9 @@ def serve(
     http_port: Annotated[int, _port("--http-port", "HTTP: /healthz and /readyz.")] = 8016,
     project: Project = DEFAULT_PROJECT,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    workers: Annotated[
+        int, option("--workers", "Processes that share the ports; one for each core is a good number.", min=1, max=128)
+    ] = 1,
     demo: Annotated[bool, option("--demo", "Load sample flags, if the environment has no flags yet.")] = False,
     last_known_good: Annotated[
         str | None,
@@ -119,7 +123,18 @@ def serve(
         _warn_open(host)
     if demo:
         _load_samples(settings)
-    _run_server(settings, as_json=as_json)
+
+    def started(told: Told) -> None:
+        typer.echo(json.dumps(told) if as_json else _as_text(told))
+
+    if workers == 1:
+        from server.app import run
+
+        run(settings, started=started)
+    else:
+        from server.workers.group import Job, run_group
+
+        run_group(Job(settings, log_json, log_level.value.upper()), count=workers, started=started)
 
 
 def _directory(given: str | None, database_url: str) -> Path | None:
@@ -161,54 +176,21 @@ def _load_samples(settings: "Settings") -> None:
         typer.echo(f"{settings.flag_set} has flags already; the sample flags were not loaded", err=True)
 
 
-def _run_server(settings: "Settings", *, as_json: bool) -> None:
-    from server.app import serve as serve_app
-
-    def started(listening: "Listening", holder: "Holder") -> None:
-        typer.echo(_as_line(listening, holder) if as_json else _as_text(listening, holder))
-
-    _runner()(serve_app(settings, started=started))
-
-
-def _runner() -> Any:
-    """Uvloop's where it exists: it carries more calls a second than asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run
-    return uvloop.run
-
-
-def _as_line(listening: "Listening", holder: "Holder") -> str:
-    sets = {
-        name: {"revision": each.revision, "flags": len(each.flags)} for name, each in holder.serving.snapshots.items()
-    }
-    return json.dumps(
-        {
-            "event": "serving",
-            "host": listening.host,
-            "grpc_port": listening.grpc_port,
-            "sync_port": listening.sync_port,
-            "http_port": listening.http_port,
-            "default_flag_set": holder.default_flag_set,
-            "flag_sets": sets,
-        }
-    )
-
-
-def _as_text(listening: "Listening", holder: "Holder") -> str:
+def _as_text(told: Told) -> str:
     def address(port: int) -> str:
-        host = f"[{listening.host}]" if ":" in listening.host else listening.host
+        host = f"[{told['host']}]" if ":" in told["host"] else told["host"]
         return f"{host}:{port}".ljust(22)
 
     lines = [
-        f"gRPC  {address(listening.grpc_port)}flagstaff.v1, flagd.evaluation.v1 and v2, health, reflection",
-        f"gRPC  {address(listening.sync_port)}the same, on the port of flagd's in-process providers",
-        f"HTTP  {address(listening.http_port)}/healthz, /readyz",
+        f"gRPC  {address(told['grpc_port'])}flagstaff.v1, flagd.evaluation.v1 and v2, health, reflection",
+        f"gRPC  {address(told['sync_port'])}the same, on the port of flagd's in-process providers",
+        f"HTTP  {address(told['http_port'])}/healthz, /readyz",
     ]
-    for name, each in sorted(holder.serving.snapshots.items()):
-        default = ", the default flag set" if name == holder.default_flag_set else ""
-        lines.append(f"{len(each.flags)} flags in {name}, revision {each.revision}{default}")
-    if holder.default_flag_set not in holder.serving.snapshots:
-        lines.append(f"no flags in {holder.default_flag_set} yet; store some with `flagstaff import FILE`")
+    for name, each in sorted(told["flag_sets"].items()):
+        default = ", the default flag set" if name == told["default_flag_set"] else ""
+        lines.append(f"{each['flags']} flags in {name}, revision {each['revision']}{default}")
+    if told["default_flag_set"] not in told["flag_sets"]:
+        lines.append(f"no flags in {told['default_flag_set']} yet; store some with `flagstaff import FILE`")
+    if "workers" in told:
+        lines.append(f"{len(told['workers'])} worker processes share the ports")
     return "\n".join([*lines, "Serving. Ctrl-C stops."])

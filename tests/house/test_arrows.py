@@ -10,6 +10,8 @@ from tests.house.sources import imported_modules, python_files, read
 LAYERS = (
     ("server.__main__",),
     ("server.cli",),
+    # It runs what app makes, in several processes.
+    ("server.workers",),
     ("server.app",),
     ("server.rpc", "server.web", "server.scheduling"),
     ("server.operations",),
@@ -19,7 +21,7 @@ LAYERS = (
 )
 # Rooms beside the chain: who may import them, and what they may import.
 SETTINGS = ("server.settings", "server.telemetry")
-MAY_IMPORT_SETTINGS = ("server.app", "server.cli", *SETTINGS)
+MAY_IMPORT_SETTINGS = ("server.app", "server.workers", "server.cli", *SETTINGS)
 # Packages that one room keeps to itself.
 KEPT = {"protos": "server.rpc", "apscheduler": "server.scheduling"}
 

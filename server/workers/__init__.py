@@ -1,0 +1,1 @@
+"""Run a server as several processes on the same ports: a master that serves nothing, and its workers."""
