@@ -75,7 +75,7 @@ class EvaluationCounts:
 
     def counter(self, protocol: str) -> Seen:
         """What the handlers of a protocol call."""
-        slot = f"counts.{protocol}"
+        slot = f"counts.{id(self)}.{protocol}"
         opened = self._opener(protocol)
 
         def count_evaluation(snapshot: Snapshot, answer: Resolution, count: int = 1, /) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from server.core.errors import FlagstaffError
+from server.operations.requests import where_raised
 from server.rpc.status import STATUS_BY_CODE, Status
 
 _LOG: Final = logging.getLogger(__name__)
@@ -76,5 +77,5 @@ def abort_for(error: Exception, path: str, *, request_id: Callable[[], str] = ne
     if isinstance(error, FlagstaffError):
         return Abort(STATUS_BY_CODE[error.code], str(error))
     identifier = request_id()
-    _LOG.error("%s failed, request %s", path, identifier, exc_info=error)
+    _LOG.error("%s failed, request %s", path, identifier, extra={"raised": where_raised(error)})
     return Abort(Status.INTERNAL, f"internal error, request {identifier}; the server's log says more under this id")
