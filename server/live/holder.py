@@ -31,10 +31,13 @@ class Holder:
         self.loaded = False
         """True once a database or a last-known-good file has been read, whatever was in it."""
 
+        self.stalled = False
+        """True while the event loop is too late to serve; the watchdog sets it."""
+
     @property
     def ready(self) -> bool:
-        """Whether flags can be evaluated: something was loaded."""
-        return self.loaded
+        """Whether flags can be evaluated: something was loaded, and calls are answered in time."""
+        return self.loaded and not self.stalled
 
     def find(self, flag_set: str) -> Snapshot:
         """The snapshot of a flag set by name; "" is the server's default.

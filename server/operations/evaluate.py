@@ -56,7 +56,7 @@ def select(holder: Holder, selector: str) -> tuple[Snapshot, tuple[str, str]]:
 
 
 def _check_ready(holder: Holder) -> None:
-    if not holder.ready:
+    if not holder.loaded:
         raise StoreUnavailable("no flags have been loaded yet; ask again in a moment")
 
 
