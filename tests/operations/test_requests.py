@@ -89,7 +89,7 @@ def test_a_well_formed_id_is_kept(sent: str) -> None:
 def test_an_error_is_told_without_its_text() -> None:
     """The text of an error may be the value that caused it."""
     try:
-        {}["alice@example.com"]
+        dict[str, int]()["alice@example.com"]
     except KeyError as error:
         told = where_raised(error)
 
