@@ -7,6 +7,7 @@ Source: json-logic-js 2.0 and ECMAScript's abstract operations; corners in serve
 
 import math
 import re
+from functools import lru_cache
 from typing import Final
 
 from server.core.json import Json
@@ -44,10 +45,10 @@ def loose_equal(a: Json, b: Json) -> bool:
         return a == b
     if isinstance(a, list | dict) and isinstance(b, list | dict):
         return a is b
-    if isinstance(a, list | dict):
-        return loose_equal(to_text(a), b)
-    if isinstance(b, list | dict):
-        return loose_equal(a, to_text(b))
+    if isinstance(a, list | dict) and isinstance(b, str):
+        return to_text(a) == b
+    if isinstance(b, list | dict) and isinstance(a, str):
+        return a == to_text(b)
     return to_number(a) == to_number(b)
 
 
@@ -64,7 +65,7 @@ def strict_equal(a: Json, b: Json) -> bool:
 
 def less(a: Json, b: Json) -> bool:
     """`<`: two texts by their UTF-16 code units, everything else as numbers; false with NaN."""
-    a, b = _primitive(a), _primitive(b)
+    a, b = _primitives(a, b)
     if isinstance(a, str) and isinstance(b, str):
         return a < b if a.isascii() and b.isascii() else _utf16(a) < _utf16(b)
     return to_number(a) < to_number(b)
@@ -72,7 +73,7 @@ def less(a: Json, b: Json) -> bool:
 
 def less_equal(a: Json, b: Json) -> bool:
     """`<=`, likewise."""
-    a, b = _primitive(a), _primitive(b)
+    a, b = _primitives(a, b)
     if isinstance(a, str) and isinstance(b, str):
         return a <= b if a.isascii() and b.isascii() else _utf16(a) <= _utf16(b)
     return to_number(a) <= to_number(b)
@@ -98,14 +99,18 @@ def to_number(value: Json) -> float | int:
         return as_double(value)
     if isinstance(value, str):
         return _read_number(value)
-    return _read_number(to_text(value)) if isinstance(value, list) else math.nan
+    if isinstance(value, list) and len(value) < 2:
+        inner = value[0] if value else None
+        return to_number(inner) if isinstance(inner, list) else _read_number(to_text(inner))
+    # The text of two or more items has a comma, so it is no number, however long it takes to write.
+    return math.nan
 
 
 def parse_float(value: Json) -> float | int:
     """JavaScript's parseFloat(): the number at the start of the text, else NaN."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return as_double(value)
-    text = text_of(value)[:NUMERIC_TEXT_CHARS_MAX].lstrip(_BLANK)
+    text = _beginning(value)[:NUMERIC_TEXT_CHARS_MAX].lstrip(_BLANK)
     match = _DECIMAL.match(text)
     if match:
         return float(match.group())
@@ -113,6 +118,13 @@ def parse_float(value: Json) -> float | int:
     if infinite:
         return -math.inf if infinite.group(1) == "-" else math.inf
     return math.nan
+
+
+def _beginning(value: Json) -> str:
+    """As much of a value's text as parseFloat can need: a list's first item, and the comma that ends the number."""
+    if not isinstance(value, list) or not value:
+        return text_of(value)
+    return _beginning("" if value[0] is None else value[0]) + ("," if len(value) > 1 else "")
 
 
 def as_double(value: float | int) -> float | int:
@@ -145,6 +157,7 @@ def text_of(value: Json) -> str:
     return "[object Object]"
 
 
+@lru_cache(maxsize=4_096)
 def number_text(value: float | int) -> str:
     """A number as JavaScript and JSON write it: 33333.0 is "33333", 1e21 is "1e+21", 1e-7 is "1e-7"."""
     value = as_double(value)
@@ -192,8 +205,11 @@ def _read_number(text: str) -> float | int:
     return {"Infinity": math.inf, "+Infinity": math.inf, "-Infinity": -math.inf}.get(text, math.nan)
 
 
-def _primitive(value: Json) -> Json:
-    return text_of(value) if isinstance(value, list | dict) else value
+def _primitives(a: Json, b: Json) -> tuple[Json, Json]:
+    """Lists and objects as texts, where they are compared with a text; to be a number they need not be written out."""
+    if isinstance(a, str | list | dict) and isinstance(b, str | list | dict):
+        return text_of(a), text_of(b)
+    return a, b
 
 
 def _utf16(text: str) -> bytes:
