@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
+from starlette.applications import Starlette
 
 from server.core.json import Json
 from server.live.follower import Follower
@@ -22,10 +23,20 @@ from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer
 from server.rpc.services import make_services
 from server.settings import Settings
 from server.store.engine import open_engine
-from server.web.app import make_app
+from server.web.app import WebOptions, make_app
 
-HTTP_BODY_TIMEOUT_S: Final = 5
+HTTP_KEEP_ALIVE_S: Final = 5
+"""A connection without a request is kept for this long; balancers that keep theirs longer open a new one."""
+
 HTTP_BACKLOG: Final = 1024
+HTTP_CONNECTIONS_MAX: Final = 10_000
+"""Event streams and requests together; what comes beyond is answered with 503, and healthy ones go on."""
+
+HTTP_HEADER_BYTES_MAX: Final = 32 * 1024
+"""The first line and all headers of a request: room for tokens and baggage."""
+
+HTTP_END_S: Final = 5
+"""Streams have been ended when this begins, so only answers in flight are waited for."""
 
 log = logging.getLogger("flagstaff.app")
 
@@ -96,7 +107,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
     with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, reuse_port=shared_ports)
-        http = _Http(make_app(holder, leaving=lambda: services.drain.leaving))
+        http = _Http(_web_app(settings, holder, hub, leaving=lambda: services.drain.leaving))
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
         listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1])
@@ -113,6 +124,13 @@ async def serve(
         await http_task
         await asyncio.to_thread(follower.stop)
         engine.dispose()
+
+
+def _web_app(settings: Settings, holder: Holder, hub: Hub, *, leaving: Callable[[], bool]) -> Starlette:
+    options = WebOptions(
+        cors_origins=settings.cors_origins, max_staleness_s=settings.max_staleness_s, enrichment=settings.enrichment
+    )
+    return make_app(holder, hub, clock=time.time, leaving=leaving, options=options)
 
 
 def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -160,11 +178,19 @@ class _Http(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]  # Any ASGI application.
+                # Named, so that what else is installed changes neither bounds nor behaviour.
+                http="h11",
+                ws="none",
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 server_header=False,
-                timeout_keep_alive=HTTP_BODY_TIMEOUT_S,
+                # A client's address is nowhere used, so nobody need be trusted to name it.
+                proxy_headers=False,
+                limit_concurrency=HTTP_CONNECTIONS_MAX,
+                h11_max_incomplete_event_size=HTTP_HEADER_BYTES_MAX,
+                timeout_keep_alive=HTTP_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=HTTP_END_S,
             )
         )
 

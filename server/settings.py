@@ -35,6 +35,12 @@ class Settings:
     context_headers: Mapping[str, str] = field(default_factory=dict)
     """Header name in lower case -> the attribute that its value becomes."""
 
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose web pages may evaluate over HTTP; `*` is all."""
+
+    max_staleness_s: float | None = None
+    """How long the database may be gone before /readyz says no; None: for ever."""
+
     @property
     def flag_set(self) -> str:
         """The flag set for clients that name none."""

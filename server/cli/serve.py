@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 HELP: Final = """Serve flags over gRPC until SIGTERM or Ctrl-C.
 
-Serves Flagstaff's own API (flagstaff.v1), flagd's (flagd.evaluation.v1 and v2), health and reflection. Evaluation needs
-no database once flags are loaded; when the database goes away, the last good flags are served, and they are also kept
-in files for a start without it.
+Serves Flagstaff's own API (flagstaff.v1), flagd's (flagd.evaluation.v1 and v2), health and reflection, and OFREP over
+HTTP. Evaluation needs no database once flags are loaded; when the database goes away, the last good flags are served,
+and they are also kept in files for a start without it.
 
 \b
   flagstaff serve --demo                                       with a small shop's sample flags
@@ -68,7 +68,7 @@ def serve(
     host: Annotated[str, option("--host", "The address to listen on.")] = "127.0.0.1",
     grpc_port: Annotated[int, _port("--grpc-port", "gRPC.")] = 8013,
     sync_port: Annotated[int, _port("--sync-port", "gRPC again, where flagd's in-process providers look.")] = 8015,
-    http_port: Annotated[int, _port("--http-port", "HTTP: /healthz and /readyz.")] = 8016,
+    http_port: Annotated[int, _port("--http-port", "HTTP: OFREP, /healthz, /readyz, /openapi.json.")] = 8016,
     project: Project = DEFAULT_PROJECT,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     workers: Annotated[
@@ -86,6 +86,17 @@ def serve(
         float, option("--drain-delay", "Seconds between saying NOT_SERVING and refusing calls.", min=0)
     ] = 1.0,
     drain_grace_s: Annotated[float, option("--drain-grace", "Seconds that calls in flight get to end.", min=0)] = 5.0,
+    cors_origin: Annotated[
+        list[str] | None,
+        option(
+            "--cors-origin",
+            "An origin, such as https://app.example.com, whose web pages may evaluate over HTTP; * is all. Repeatable.",
+        ),
+    ] = None,
+    max_staleness_s: Annotated[
+        float | None,
+        option("--max-staleness", "Seconds that the database may be gone before /readyz answers 503.", min=0),
+    ] = None,
     no_reflection: Annotated[bool, option("--no-reflection", "Do not tell clients which services there are.")] = False,
     context_value: Annotated[
         list[str] | None, option("--context-value", "NAME=VALUE that every evaluation context gets. Repeatable.")
@@ -102,6 +113,7 @@ def serve(
     from server.core.context import parse_headers, parse_values
     from server.settings import Settings
     from server.telemetry import set_up_logging
+    from server.web.cors import parse_origin
 
     set_up_logging(as_json=log_json, level=log_level.value.upper())
     settings = Settings(
@@ -116,6 +128,8 @@ def serve(
         drain_delay_s=drain_delay_s,
         drain_grace_s=drain_grace_s,
         reflection=not no_reflection,
+        cors_origins=tuple(parse_origin(each) for each in cors_origin or ()),
+        max_staleness_s=max_staleness_s,
         context_values=parse_values(context_value or ()),
         context_headers=parse_headers(context_from_header or ()),
     )
@@ -184,7 +198,7 @@ def _as_text(told: Told) -> str:
     lines = [
         f"gRPC  {address(told['grpc_port'])}flagstaff.v1, flagd.evaluation.v1 and v2, health, reflection",
         f"gRPC  {address(told['sync_port'])}the same, on the port of flagd's in-process providers",
-        f"HTTP  {address(told['http_port'])}/healthz, /readyz",
+        f"HTTP  {address(told['http_port'])}OFREP, /healthz, /readyz, /openapi.json",
     ]
     for name, each in sorted(told["flag_sets"].items()):
         default = ", the default flag set" if name == told["default_flag_set"] else ""

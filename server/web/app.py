@@ -1,26 +1,99 @@
-"""Serve HTTP: whether the process lives and whether it can evaluate."""
+"""Put together what is served over HTTP: OFREP, its events, health, and the description of it all."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from server.core.context import Enrichment
 from server.live.holder import Holder
+from server.live.watch import Hub
+from server.operations.counts import Seen, unseen
+from server.web.cors import cors
+from server.web.events import KEEP_ALIVE_S, STREAMS_MAX, Events
+from server.web.ofrep import BulkEvaluation, Ofrep, SingleEvaluation
+from server.web.ofrep_replies import EVALUATE_PATH, EVENTS_PATH
+from server.web.openapi import PATH as OPENAPI_PATH
+from server.web.openapi import openapi_route
 
 
-def make_app(holder: Holder, *, leaving: Callable[[], bool]) -> Starlette:
-    """The ASGI application over what `holder` serves; `leaving` tells whether the server is about to stop."""
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """What an operator can set for HTTP."""
 
+    cors_origins: Sequence[str] = ()
+    """Origins whose pages may ask; none, unless they are named."""
+
+    max_staleness_s: float | None = None
+    """How long the database may be gone before the server is not ready any more; None: for ever."""
+
+    enrichment: Enrichment = field(default_factory=Enrichment)
+    event_streams_max: int = STREAMS_MAX
+    keep_alive_s: float = KEEP_ALIVE_S
+
+
+_DEFAULTS = WebOptions()
+
+
+def make_app(
+    holder: Holder,
+    hub: Hub,
+    *,
+    clock: Callable[[], float],
+    leaving: Callable[[], bool],
+    options: WebOptions = _DEFAULTS,
+    seen: Seen = unseen,
+    more_routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """The ASGI application over what `holder` serves; `leaving` tells whether the server is about to stop.
+
+    Units: clock gives seconds since 1970, UTC.
+    """
+    ofrep = Ofrep(holder, clock=clock, enrichment=options.enrichment, seen=seen)
+    events = Events(
+        holder,
+        hub,
+        clock=clock,
+        chance=random.random,
+        streams_max=options.event_streams_max,
+        keep_alive_s=options.keep_alive_s,
+    )
+    application = Starlette(
+        routes=[
+            Route(EVALUATE_PATH, BulkEvaluation(ofrep), methods=["POST"]),
+            # A key may have slashes.
+            Route(f"{EVALUATE_PATH}/{{key:path}}", SingleEvaluation(ofrep), methods=["POST"]),
+            Route(EVENTS_PATH, events, methods=["GET"]),
+            *_health_routes(holder, clock, leaving, options.max_staleness_s),
+            openapi_route(),
+            *more_routes,
+        ],
+        middleware=[cors(options.cors_origins, headers=options.enrichment.headers)] if options.cors_origins else [],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
+    # A path with one slash too many is no other path's name.
+    application.router.redirect_slashes = False
+    return application
+
+
+def _health_routes(
+    holder: Holder, clock: Callable[[], float], leaving: Callable[[], bool], max_staleness_s: float | None
+) -> list[Route]:
     async def healthz(_request: Request) -> Response:
         """The process answers."""
         return JSONResponse({"status": "ok"})
 
     async def readyz(_request: Request) -> Response:
-        """Flags can be evaluated: 200, else 503. Says also which revisions, and since when they are stale."""
+        """Flags can be evaluated and are fresh enough: 200, else 503. Says also which revisions, and how stale."""
         serving = holder.serving
-        ready = holder.ready and not leaving()
+        stale_s = None if serving.stale_since is None else max(0.0, clock() - serving.stale_since)
+        fresh = stale_s is None or max_staleness_s is None or stale_s <= max_staleness_s
+        ready = holder.ready and fresh and not leaving()
         body = {
             "ready": ready,
             "flagSets": {
@@ -30,4 +103,20 @@ def make_app(holder: Holder, *, leaving: Callable[[], bool]) -> Starlette:
         }
         return JSONResponse(body, status_code=200 if ready else 503)
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What no route takes, as JSON."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path[:80]
+    details = {
+        404: f"there is nothing at {path}; {OPENAPI_PATH} tells what there is",
+        405: f"{method} is not a method of {path}; {OPENAPI_PATH} tells which there are",
+    }.get(error.status_code, error.detail)
+    return JSONResponse({"errorDetails": details}, status_code=error.status_code, headers=error.headers)
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    """What nobody expected. Starlette raises it again behind the answer, so that it is logged."""
+    return JSONResponse({"errorDetails": "internal error; the server's log says more"}, status_code=500)

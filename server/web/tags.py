@@ -1,0 +1,56 @@
+"""Name the state of a flag set, and an answer that depends on it, by entity tags."""
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from server.core.evaluation.snapshot import Snapshot
+from server.operations.evaluate import flag_keys
+
+_SET_DIGEST_BYTES: Final = 8
+_ANSWER_DIGEST_BYTES: Final = 16
+_SLOT: Final = "web.tag"
+
+
+def set_tag(snapshot: Snapshot) -> str:
+    """`<revision>-<digest of all definitions>`; worked out once per snapshot.
+
+    With the digest, since a database that was made anew counts its revisions from 1 again.
+    """
+    known: str | None = snapshot.wire.get(_SLOT)
+    if known is None:
+        digest = blake2b(snapshot.flag_set.encode(), digest_size=_SET_DIGEST_BYTES)
+        for key in flag_keys(snapshot):
+            flag = snapshot.flags[key]
+            digest.update(f"\n{key}\n{flag.quarantine}\n".encode("utf-8", "surrogatepass"))
+            digest.update(flag.exported)
+        known = snapshot.wire[_SLOT] = f"{snapshot.revision}-{digest.hexdigest()}"
+    return known
+
+
+def revision_of(tag: str) -> int:
+    """The revision that a flag set's tag names; 0 when the text is no such tag."""
+    number = tag.strip('"').partition("-")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 18 else 0
+
+
+def answer_tag(
+    snapshot: Snapshot, echo: tuple[str, str] | None, *, context: Mapping[str, Any], by_clock: Iterable[bytes]
+) -> bytes:
+    """The entity tag of a bulk answer, as the header has it.
+
+    Shapes: by_clock are the encoded answers of flags that look at the clock, which change without a revision.
+    """
+    digest = blake2b(digest_size=_ANSWER_DIGEST_BYTES)
+    digest.update(json.dumps([set_tag(snapshot), echo, context], sort_keys=True).encode())
+    for answer in by_clock:
+        digest.update(answer)
+    return b'"' + digest.hexdigest().encode() + b'"'
+
+
+def is_held(tag: bytes, if_none_match: bytes | None) -> bool:
+    """Whether If-None-Match has the tag; weakened ones count, as proxies that compress weaken them."""
+    if not if_none_match:
+        return False
+    return any(each.strip().removeprefix(b"W/") == tag for each in if_none_match.split(b","))
