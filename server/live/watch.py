@@ -27,6 +27,12 @@ WAKE_COUNT: Final = 50
 WAKE_PAUSE_S: Final = 0.002
 """A change is handed out in portions with a pause between them, in which evaluations get their turn."""
 
+NOTHING: Final[Mapping[str, FlagChange]] = {}
+
+
+class TooManySubscribers(TooLarge):
+    """There is no room for a further subscription now; there may be in a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class SetChange:
@@ -48,6 +54,7 @@ class News:
     """The latest one; None when the flag set is gone."""
 
     flags: Mapping[str, FlagChange]
+    """The very mapping of the SetChange when there was one: subscribers can tell that they got the same."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +62,10 @@ class Subscription:
     """One subscriber's mailbox."""
 
     flag_set: str
-    _pending: dict[str, FlagChange] = field(default_factory=dict)
+    _pending: Mapping[str, FlagChange] | None = None
+    _merging: dict[str, FlagChange] | None = None
+    """What is pending, once there are several changes in it."""
+
     _latest: SetChange | None = None
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
@@ -63,12 +73,13 @@ class Subscription:
     def put(self, change: SetChange) -> None:
         """Merge a change into what waits."""
         self._latest = change
-        for key, what in change.flags.items():
-            together = merged(self._pending.get(key), what)
-            if together is None:
-                del self._pending[key]
-            else:
-                self._pending[key] = together
+        if self._pending is None:
+            self._pending = change.flags
+        else:
+            if self._merging is None:
+                self._pending = self._merging = dict(self._pending)
+            for key, what in change.flags.items():
+                self._merging[key] = merged(self._merging.get(key), what)
         self._arrived.set()
 
     def close(self) -> None:
@@ -88,8 +99,8 @@ class Subscription:
         latest, self._latest = self._latest, None
         if latest is None:
             return None
-        flags, self._pending = self._pending, {}
-        return News(latest.after, flags)
+        flags, self._pending, self._merging = self._pending, None, None
+        return News(latest.after, flags or NOTHING)
 
 
 class Hub:
@@ -111,9 +122,9 @@ class Hub:
 
     @contextmanager
     def subscribe(self, flag_set: str) -> Iterator[Subscription]:
-        """A mailbox for as long as the block runs. Errors: TooLarge when there are too many."""
+        """A mailbox for as long as the block runs. Errors: TooManySubscribers."""
         if self._count >= self._subscribers_max:
-            raise TooLarge(
+            raise TooManySubscribers(
                 f"this server has {self._subscribers_max} open subscriptions, the most that it takes; try another"
             )
         subscription = Subscription(flag_set)

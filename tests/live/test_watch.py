@@ -5,14 +5,13 @@ import asyncio
 import pytest
 
 from server.core.environments import Environment
-from server.core.errors import TooLarge
 from server.core.evaluation.difference import FlagChange, changed_flags, merged
 from server.core.evaluation.snapshot import Snapshot
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, ValueType
 from server.core.flagsets import FlagSet
 from server.live import watch
-from server.live.watch import Hub, SetChange
+from server.live.watch import Hub, SetChange, TooManySubscribers
 
 WRITE, UPDATE, DELETE = FlagChange.WRITE, FlagChange.UPDATE, FlagChange.DELETE
 
@@ -56,13 +55,13 @@ def test_dependent_counts_when_its_written_out_form_changes() -> None:
     [
         (None, UPDATE, UPDATE),
         (WRITE, UPDATE, WRITE),
-        (WRITE, DELETE, None),
+        (WRITE, DELETE, DELETE),
         (UPDATE, DELETE, DELETE),
         (DELETE, WRITE, UPDATE),
     ],
 )
-def test_changes_merge(earlier: FlagChange | None, later: FlagChange, together: FlagChange | None) -> None:
-    """Somebody who saw neither needs to know only what they come to."""
+def test_changes_merge(earlier: FlagChange | None, later: FlagChange, together: FlagChange) -> None:
+    """Who heard of neither needs to know only what they come to; a flag that came and went is said to be gone."""
     assert together == merged(earlier, later)
 
 
@@ -75,8 +74,19 @@ async def test_subscriber_gets_the_latest_snapshot_once() -> None:
         news = await subscription.take(timeout_s=1)
 
         assert news is not None and news.snapshot is not None
-        assert (3, {"b": WRITE}) == (news.snapshot.revision, news.flags)
+        assert (3, {"a": DELETE, "b": WRITE}) == (news.snapshot.revision, news.flags)
         assert await subscription.take(timeout_s=0.01) is None
+
+
+async def test_one_change_is_handed_out_as_it_is() -> None:
+    """So that its message need be encoded only once for all."""
+    hub = Hub()
+    change = step(1, a=WRITE)
+    with hub.subscribe("shop/production") as one, hub.subscribe("shop/production") as other:
+        hub.publish([change])
+        news = [await each.take(timeout_s=1) for each in (one, other)]
+
+        assert [True, True] == [each is not None and each.flags is change.flags for each in news]
 
 
 async def test_mailbox_is_bounded_by_the_flags() -> None:
@@ -129,7 +139,11 @@ async def test_closing_wakes_everybody() -> None:
 async def test_too_many_subscribers_are_refused() -> None:
     """And a place that becomes free is given again."""
     hub = Hub(subscribers_max=1)
-    with hub.subscribe("a/b"), pytest.raises(TooLarge, match="has 1 open subscriptions"), hub.subscribe("a/b"):
+    with (
+        hub.subscribe("a/b"),
+        pytest.raises(TooManySubscribers, match="has 1 open subscriptions"),
+        hub.subscribe("a/b"),
+    ):
         pass
     with hub.subscribe("a/b"):
         assert 1 == hub.count

@@ -34,12 +34,13 @@ def changed_flags(before: Snapshot | None, after: Snapshot | None) -> dict[str, 
     return changes
 
 
-def merged(earlier: FlagChange | None, later: FlagChange) -> FlagChange | None:
-    """What two changes of one flag come to for somebody who saw neither; None when nothing is left of them."""
-    if earlier is None:
-        return later
-    if earlier is FlagChange.WRITE:
-        return None if later is FlagChange.DELETE else FlagChange.WRITE
-    if earlier is FlagChange.DELETE:
+def merged(earlier: FlagChange | None, later: FlagChange) -> FlagChange:
+    """What two changes of one flag come to for somebody who heard of neither.
+
+    A flag that came and went is still said to be gone: an answer may have been kept in between.
+    """
+    if earlier is FlagChange.WRITE and later is not FlagChange.DELETE:
+        return FlagChange.WRITE
+    if earlier is FlagChange.DELETE and later is not FlagChange.DELETE:
         return FlagChange.UPDATE
     return later
