@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from server.core.definitions.problems import Path, Problems, names, shown, suggestion
+from server.core.definitions.problems import Path, Problems, names, shown
 from server.core.definitions.targeting import WHOLE_NUMBER_MAX, number_problem
 from server.core.json import Json, Scalar
 from server.core.limits import KEY_CHARS_MAX, METADATA_ENTRIES_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX
@@ -45,7 +45,9 @@ def check_fields(
         return
     for name in data:
         if name not in known:
-            problems.warn((path, name), f"unknown field{suggestion(str(name), known)}", lenient=lenient, dropped=True)
+            problems.warn(
+                (path, name), f"unknown field{problems.suggestion(str(name), known)}", lenient=lenient, dropped=True
+            )
 
 
 def read_object(data: Json, *, path: Path, problems: Problems) -> dict[str, Json] | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from server.core.definitions.configs import no_variant
-from server.core.definitions.problems import Path, Problems, in_order, pointer, shown, suggestion
+from server.core.definitions.problems import Path, Problems, in_order, pointer, shown
 from server.core.definitions.references import reference_paths, references, uses_shorthand
 from server.core.environments import Bucketing
 from server.core.errors import InvalidDefinition, Problem
@@ -172,7 +172,9 @@ class _Check:
         known = self.segments
         for at, key in reference_paths(rule, path):
             if key not in known and (SEGMENT, key) not in self.unread:
-                self.problems.warn(at, f"segment {shown(key)} does not exist{suggestion(key, known)}", lenient=lenient)
+                self.problems.warn(
+                    at, f"segment {shown(key)} does not exist{self.problems.suggestion(key, known)}", lenient=lenient
+                )
 
     def prerequisites(self, definition: FlagDefinition, path: str) -> None:
         for index, item in enumerate(definition.config.prerequisites):
@@ -182,7 +184,7 @@ class _Check:
                 self.problems.error((at, "flag"), "a flag cannot be its own prerequisite")
             elif other is None:
                 if (FLAG, item.flag) not in self.unread:
-                    message = f"flag {shown(item.flag)} does not exist{suggestion(item.flag, self.flags)}"
+                    message = f"flag {shown(item.flag)} does not exist{self.problems.suggestion(item.flag, self.flags)}"
                     self.problems.error((at, "flag"), message)
             else:
                 self.wanted_variants(item.variants, other, (at, "variants"))

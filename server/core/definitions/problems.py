@@ -1,6 +1,6 @@
 """Collect everything that is wrong with a definition, each problem with its path."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Final, TypeAlias
 
@@ -13,6 +13,9 @@ Path: TypeAlias = "str | tuple[Path, str | int]"
 
 PROBLEMS_MAX: Final = 10_000
 """Problems that are kept; a hostile file could hold one for each of its bytes."""
+
+SUGGESTED_FROM_MAX: Final = 20_000
+"""Names that all suggestions together are chosen from; a hostile file could misspell every name of a large set."""
 
 _SHOWN_CHARS_MAX: Final = 80
 _NAMES_SHOWN_MAX: Final = 12
@@ -32,6 +35,7 @@ class Problems:
         """Warnings about something that stays in the definition; what was dropped does not count."""
 
         self._unshown = 0
+        self._suggested_from = 0
 
     def error(self, path: Path, message: str) -> None:
         """Report what makes the definition unusable."""
@@ -55,6 +59,11 @@ class Problems:
         if self.errors:
             unshown = [Problem("", f"{self._unshown} further problems are not shown")] if self._unshown else []
             raise InvalidDefinition([*in_order(self.errors), *unshown])
+
+    def suggestion(self, word: str, known: Collection[str]) -> str:
+        """As the function below, until SUGGESTED_FROM_MAX names have been looked through."""
+        self._suggested_from += len(known)
+        return suggestion(word, known) if self._suggested_from <= SUGGESTED_FROM_MAX else ""
 
     def _keep(self, kept: list[Problem], problem: Problem) -> None:
         if len(kept) < PROBLEMS_MAX:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Final, TypeAlias
 
-from server.core.definitions.problems import Path, Problems, names, shown, suggestion
+from server.core.definitions.problems import Path, Problems, names, shown
 from server.core.definitions.references import references
 from server.core.evaluation.operators import parse_version, version_order
 from server.core.json import Json
@@ -224,7 +224,7 @@ class _Walk:
 
     def no_operator(self, operator: str, operand: Json, path: Path) -> None:
         if operator != "$ref":
-            self.warn(path, f"unknown operator {shown(operator)}{suggestion(str(operator), OPERATORS)}")
+            self.warn(path, f"unknown operator {shown(operator)}{self.problems.suggestion(str(operator), OPERATORS)}")
         elif not isinstance(operand, str):
             self.warn((path, operator), f"$ref takes a segment's key, not {shown(operand)}")
 
