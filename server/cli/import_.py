@@ -34,6 +34,7 @@ Flags and segments that the file does not have stay, unless --replace is given. 
   flagstaff import flags.yaml --project shop --environment staging --reason "Summer sale"
   flagstaff import demo.flagd.json --lenient                  what flagd only warns about is stored, with warnings
   flagstaff import flags.json --replace --dry-run             what would happen?
+  flagstaff import huge.json --no-sync                        evaluated by the server only
   cat flags.json | flagstaff import -
 """
 
@@ -71,6 +72,14 @@ def import_file(
     replace_variants: Annotated[
         bool, option("--replace-variants", "Let a variant that other environments serve too get another value.")
     ] = False,
+    sync: Annotated[
+        bool | None,
+        option(
+            "--sync/--no-sync",
+            "Whether in-process clients are sent this environment's flags, all of them in 4 MiB; else as it is (on at "
+            "first).",
+        ),
+    ] = None,
     dry_run: Annotated[bool, option("--dry-run", "Say what would happen, and store nothing.")] = False,
     reason: Annotated[str, option("--reason", "Why, for the audit trail.")] = "",
     as_json: AsJson = False,
@@ -83,7 +92,7 @@ def import_file(
     definitions = read_definitions(read_file(file), name=file, place=place, lenient=lenient)
     if source is None and definitions.format is Format.FLAGD and file != STANDARD:
         source = file
-    wanted = Wanted(source, Bucketing(bucketing) if bucketing else None, replace, replace_variants)
+    wanted = Wanted(source, Bucketing(bucketing) if bucketing else None, replace, replace_variants, sync)
     imported = _run(definitions, wanted, database_url=database_url, dry_run=dry_run, reason=reason)
     if as_json:
         print_json(_described(imported, definitions, dry_run=dry_run))

@@ -25,6 +25,7 @@ from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.text import parse_text
 from server.core.environments import Bucketing, Environment
 from server.core.errors import InvalidDefinition, Problem, Stale
+from server.core.evaluation.exporting import check_sync_bytes, flag_bytes
 from server.core.events import EnvironmentUpdated, Event
 from server.core.flagsets import FlagSet
 from server.core.json import Json
@@ -105,6 +106,8 @@ class Wanted:
     """Remove the flags and segments, and the metadata, that the file does not have."""
 
     replace_variants: bool = False
+    sync: bool | None = None
+    """Whether in-process clients are sent the flags; None leaves it as it is, on for a new environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,8 @@ def import_definitions(
 def try_import(engine: Engine | None, definitions: Definitions, *, wanted: Wanted, now: datetime) -> Imported:
     """What an import would do, without doing it; without an engine, to an empty database.
 
-    Whether other environments can take the changed flags is not asked. Errors: InvalidDefinition, InvalidRequest.
+    Whether other environments can take the changed flags is not asked. Errors: InvalidDefinition, InvalidRequest,
+    TooLarge.
     """
     place = definitions.flag_set.environment
     stored = _Stored(has_project=False) if engine is None else _find(engine, place)
@@ -191,6 +195,8 @@ def try_import(engine: Engine | None, definitions: Definitions, *, wanted: Wante
     errors = [problem for problem in check_flag_set(after) if not problem.warning]
     if errors:
         raise InvalidDefinition(errors)
+    if after.environment.sync:
+        check_sync_bytes(after.environment, sum(flag_bytes(after, key) for key in after.flags))
     imported = _imported(definitions, stored, events, stored.revision + bool(events), elsewhere={})
     return _with_moved(imported, after, now=now)
 
@@ -220,12 +226,16 @@ def _changes(definitions: Definitions, stored: _Stored, wanted: Wanted) -> list[
     if not stored.has_project:
         changes.append(CreateProject(place.project))
     if stored.environment is None:
-        environment = replace(place, bucketing=bucketing or Bucketing.V2, source=wanted.source or "")
+        environment = replace(
+            place, bucketing=bucketing or Bucketing.V2, source=wanted.source or "", sync=wanted.sync is not False
+        )
         changes.append(CreateEnvironment(environment))
     else:
         keeps_metadata = not definitions.has_metadata and not wanted.replace
         metadata = None if keeps_metadata else place.metadata
-        changes.append(UpdateEnvironment(bucketing=bucketing, metadata=metadata, source=wanted.source))
+        changes.append(
+            UpdateEnvironment(bucketing=bucketing, metadata=metadata, source=wanted.source, sync=wanted.sync)
+        )
     changes += [PutSegment(segment) for segment in definitions.flag_set.segments.values()]
     changes += [PutFlag(definition) for definition in definitions.flag_set.flags.values()]
     if wanted.replace:

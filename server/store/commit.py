@@ -36,6 +36,7 @@ from server.store.garbage import collector_paused
 from server.store.neighbourhood import load_neighbourhood, subjects_of
 from server.store.replay import read_past
 from server.store.saving import Cause
+from server.store.sync_sizes import check_sync_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,7 @@ def _write(connection: Connection, order: _Order, decision: Decision) -> Committ
     problems.raise_if_any()
     _save(connection, order, decision)
     _check_sizes(connection, decision)
+    check_sync_sizes(connection, decision, elsewhere=elsewhere)
     saving.save_records(connection, order.why, records=[*records(decision), *elsewhere], damaged=decision.near.damaged)
     return Committed(
         decision.revision,

@@ -152,6 +152,20 @@ def test_a_damaged_flag_is_mended_by_importing_it_again(run: Run, write: Write, 
     assert ({**NOTHING, "updated": ["a"], "unchanged": ["b"]}, 0) == (mended.json["flags"], run("flags").code)
 
 
+def test_what_does_not_fit_into_a_message_needs_another_home_or_no_sync(run: Run, write: Write) -> None:
+    """Refused, tried or not, with the set, its size and the way out; stored for evaluation here with --no-sync."""
+    bulk = {"variants": {"on": {str(number): "x" * 1_000 for number in range(60)}}, "default": "on"}
+    path = write("huge.json", document(**{f"flag-{number}": bulk for number in range(70)}))
+    refused = [run("import", path), run("import", path, "--dry-run")]
+    taken, kept, back = run("import", path, "--no-sync"), run("import", path, "--json"), run("import", path, "--sync")
+
+    assert [1, 1, 0, 0, 1] == [ran.code for ran in (*refused, taken, kept, back)]
+    assert 1 == len({ran.err for ran in (*refused, back)})
+    assert back.err.startswith("error: flag set 'default/production' takes 4")
+    assert "--no-sync" in back.err
+    assert "unchanged" == kept.json["environment"]
+
+
 def test_the_reason_and_the_person_are_kept(run: Run, write: Write, tmp_path: Path) -> None:
     """In the audit trail."""
     run("import", write("flags.json", document(a=SWITCH)), "--reason", "Summer sale")

@@ -17,7 +17,8 @@ from server.core.limits import SYNC_BYTES_MAX
 
 _BEFORE: Final = b'{"flags":{'
 _AFTER: Final = b"}}"
-FRAME_BYTES: Final = len(_BEFORE) + len(_AFTER)
+_FRAME_BYTES: Final = len(_BEFORE) + len(_AFTER) - 1
+"""Around the flags; the last of these has no comma after it."""
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -53,8 +54,8 @@ def flag_bytes(flag_set: FlagSet, key: str) -> int:
 
 def check_sync_bytes(environment: Environment, byte_count: int) -> None:
     """Errors: TooLarge when a flag set's flags take too many bytes to be sent at once."""
-    if byte_count + FRAME_BYTES > SYNC_BYTES_MAX:
-        raise TooLarge(too_large(environment.flag_set, byte_count + FRAME_BYTES))
+    if byte_count + _FRAME_BYTES > SYNC_BYTES_MAX:
+        raise TooLarge(too_large(environment.flag_set, byte_count + _FRAME_BYTES))
 
 
 def too_large(flag_set: str, byte_count: int) -> str:
