@@ -19,10 +19,11 @@ from server.live.follower import Follower
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
 from server.live.watch import Hub, SetChange
-from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer
+from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
 from server.rpc.services import make_services
 from server.settings import Settings
 from server.store.engine import open_engine
+from server.tls import Tls, read_tls
 from server.web.app import WebOptions, make_app
 
 HTTP_KEEP_ALIVE_S: Final = 5
@@ -49,6 +50,7 @@ class Listening:
     grpc_port: int
     sync_port: int
     http_port: int
+    tls: bool = False
 
 
 def describe(listening: Listening, holder: Holder) -> dict[str, Json]:
@@ -60,6 +62,7 @@ def describe(listening: Listening, holder: Holder) -> dict[str, Json]:
         "grpc_port": listening.grpc_port,
         "sync_port": listening.sync_port,
         "http_port": listening.http_port,
+        "tls": listening.tls,
         "default_flag_set": holder.default_flag_set,
         "flag_sets": {name: {"revision": each.revision, "flags": len(each.flags)} for name, each in snapshots.items()},
     }
@@ -83,8 +86,10 @@ async def serve(
 
     SIGHUP reads everything anew from the database. `shared_ports` lets other processes of this user listen on the
     same ports; the system spreads connections over them.
-    Errors: AddressUnavailable when a port is taken, InvalidRequest for a database URL that is none.
+    Errors: AddressUnavailable when a port is taken, InvalidRequest for a database URL that is none or files for TLS
+    that do not work.
     """
+    tls = _tls(settings)
     loop = asyncio.get_running_loop()
     holder, hub = Holder(settings.flag_set), Hub()
     services = make_services(
@@ -106,11 +111,11 @@ async def serve(
     stopping = _stop_signals(loop)
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
     with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
-        grpc_port, sync_port = await _start_grpc(grpc_server, settings, reuse_port=shared_ports)
-        http = _Http(_web_app(settings, holder, hub, leaving=lambda: services.drain.leaving))
+        grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
+        http = _Http(_web_app(settings, holder, hub, leaving=lambda: services.drain.leaving), tls)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
-        listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1])
+        listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1], tls=tls is not None)
         await _first(ready, stopping)
         if ready.is_set():
             # What was loaded lives long: the collector need not walk it again and again.
@@ -140,10 +145,17 @@ def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
     return stopping
 
 
-async def _start_grpc(server: GrpcServer, settings: Settings, *, reuse_port: bool) -> tuple[int, int]:
+def _tls(settings: Settings) -> Tls | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return read_tls(settings.tls_certificate, settings.tls_key, client_ca=settings.tls_client_ca)
+
+
+async def _start_grpc(server: GrpcServer, settings: Settings, tls: Tls | None, *, reuse_port: bool) -> tuple[int, int]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     addresses = [f"{host}:{settings.grpc_port}", f"{host}:{settings.sync_port}"]
-    ports = await server.start(addresses, reuse_port=reuse_port)
+    proof = None if tls is None else credentials(tls.certificate, tls.key, tls.client_ca)
+    ports = await server.start(addresses, reuse_port=reuse_port, credentials=proof)
     return ports[0], ports[1]
 
 
@@ -174,10 +186,11 @@ def _listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
 class _Http(uvicorn.Server):
     """Uvicorn without its own handling of signals, which belong to the whole server."""
 
-    def __init__(self, app: object) -> None:
+    def __init__(self, app: object, tls: Tls | None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,  # type: ignore[arg-type]  # Any ASGI application.
+                ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
                 # Named, so that what else is installed changes neither bounds nor behaviour.
                 http="h11",
                 ws="none",

@@ -29,6 +29,13 @@ class Settings:
     drain_delay_s: float = 1.0
     drain_grace_s: float = 5.0
     reflection: bool = True
+    tls_certificate: Path | None = None
+    """PEM, with its chain; None serves without TLS, else there is a key too."""
+
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Who signs clients' certificates; None asks clients for none."""
+
     context_values: Mapping[str, str] = field(default_factory=dict)
     """Attribute -> value that every context gets."""
 

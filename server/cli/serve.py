@@ -36,6 +36,7 @@ and they are also kept in files for a start without it.
   flagstaff serve --project shop --environment staging         what clients get that name no flag set
   flagstaff serve --database-url sqlite:////var/lib/flagstaff/flags.db --log-json
   flagstaff serve --grpc-port 0 --sync-port 0 --http-port 0 --json    free ports, told as one JSON line
+  flagstaff serve --tls-cert cert.pem --tls-key key.pem        gRPC and HTTP by TLS
   flagstaff serve --workers 4                                  four processes on the same ports
 
 Signals: SIGTERM and SIGINT stop after calls in flight have ended, SIGHUP reads everything anew.
@@ -81,6 +82,14 @@ def serve(
             "--last-known-good",
             "Directory for the last good flags, or `off`; else beside the database, its name and .last-known-good.",
         ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, option("--tls-cert", "Serve by TLS, gRPC and HTTP alike: the certificate with its chain, PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, option("--tls-key", "The certificate's key, PEM without a passphrase.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        option("--tls-client-ca", "Demand certificates of clients too, signed by these, PEM; needs --tls-cert."),
     ] = None,
     drain_delay_s: Annotated[
         float, option("--drain-delay", "Seconds between saying NOT_SERVING and refusing calls.", min=0)
@@ -130,9 +139,13 @@ def serve(
         reflection=not no_reflection,
         cors_origins=tuple(parse_origin(each) for each in cors_origin or ()),
         max_staleness_s=max_staleness_s,
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
         context_values=parse_values(context_value or ()),
         context_headers=parse_headers(context_from_header or ()),
     )
+    _check_tls(settings)
     if not _is_loopback(host):
         _warn_open(host)
     if demo:
@@ -159,6 +172,20 @@ def _directory(given: str | None, database_url: str) -> Path | None:
     if given:
         return Path(given)
     return Path(f"{open_engine(database_url).url.database}{LAST_KNOWN_GOOD_SUFFIX}")
+
+
+def _check_tls(settings: "Settings") -> None:
+    """Refuse before anything is started, and once for all workers."""
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if certificate is None and key is None and client_ca is None:
+        return
+    if certificate is None or key is None:
+        raise typer.BadParameter("TLS needs both --tls-cert and --tls-key")
+    from server.tls import is_open_to_others, read_tls
+
+    read_tls(certificate, key, client_ca=client_ca)
+    if is_open_to_others(key):
+        typer.secho(f"WARNING: every user of this machine can read the key {key}; `chmod 600` it.", err=True, bold=True)
 
 
 def _is_loopback(host: str) -> bool:
@@ -200,6 +227,8 @@ def _as_text(told: Told) -> str:
         f"gRPC  {address(told['sync_port'])}the same, on the port of flagd's in-process providers",
         f"HTTP  {address(told['http_port'])}OFREP, /healthz, /readyz, /openapi.json",
     ]
+    if told["tls"]:
+        lines.append("TLS   on all ports")
     for name, each in sorted(told["flag_sets"].items()):
         default = ", the default flag set" if name == told["default_flag_set"] else ""
         lines.append(f"{each['flags']} flags in {name}, revision {each['revision']}{default}")

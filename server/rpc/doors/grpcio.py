@@ -61,6 +61,11 @@ def server_options(*, reuse_port: bool = False) -> tuple[tuple[str, int], ...]:
     )
 
 
+def credentials(certificate: bytes, key: bytes, client_ca: bytes | None) -> grpc.ServerCredentials:
+    """What a port with TLS proves itself with, PEM; with `client_ca` clients must do so too."""
+    return grpc.ssl_server_credentials([(key, certificate)], client_ca, require_client_auth=client_ca is not None)
+
+
 class AddressUnavailable(OSError):
     """An address that cannot be listened on."""
 
@@ -73,7 +78,9 @@ class GrpcServer:
         self._drain = drain
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, addresses: Sequence[str], *, reuse_port: bool = False) -> tuple[int, ...]:
+    async def start(
+        self, addresses: Sequence[str], *, reuse_port: bool = False, credentials: grpc.ServerCredentials | None = None
+    ) -> tuple[int, ...]:
         """Listen on `host:port` addresses and serve; the port of each, which port 0 leaves to the system.
 
         Errors: AddressUnavailable when one of them cannot be had; then nothing is served.
@@ -85,7 +92,7 @@ class GrpcServer:
                 ports.append(ports[addresses.index(address)])
                 continue
             try:
-                ports.append(server.add_insecure_port(address))
+                ports.append(_add_port(server, address, credentials))
             except RuntimeError as error:
                 await server.stop(None)
                 raise AddressUnavailable(
@@ -118,6 +125,12 @@ class GrpcServer:
         """Return when the server has stopped."""
         if self._server is not None:
             await self._server.wait_for_termination()
+
+
+def _add_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    if credentials is None:
+        return server.add_insecure_port(address)
+    return server.add_secure_port(address, credentials)
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]

@@ -1,0 +1,96 @@
+"""Read the files for TLS, and prove that they work before anybody listens with them."""
+
+import ssl
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from server.core.errors import InvalidRequest
+
+VERSION_MIN: Final = ssl.TLSVersion.TLSv1_2
+"""Also what gRPC's core has as its own minimum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a server proves itself with, in the forms that its doors need; PEM."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+    """Who signs clients' certificates; None asks clients for none."""
+
+    context: ssl.SSLContext
+
+
+def read_tls(certificate: Path, key: Path, *, client_ca: Path | None = None) -> Tls:
+    """Read a certificate chain and its key, and shake hands with them once.
+
+    Errors: InvalidRequest when a file cannot be read or is not PEM, when the two do not belong together, when the
+    certificate is expired or not yet valid or not for servers.
+    """
+    contents = [_read(path) for path in (certificate, key, client_ca)]
+    context = _server_context(certificate, key)
+    _shake_hands(context, certificate)
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except ssl.SSLError as error:
+            raise InvalidRequest(f"{client_ca} has no certificates ({error.reason}); expected PEM") from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return Tls(contents[0] or b"", contents[1] or b"", contents[2], context)
+
+
+def is_open_to_others(key: Path) -> bool:
+    """Whether every user of this machine can read the file."""
+    return bool(key.stat().st_mode & stat.S_IROTH)
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path} ({error.strerror}); TLS needs it") from None
+
+
+def _server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    def refuse_passphrase() -> str:
+        raise InvalidRequest(f"the key in {key} is encrypted; expected one without a passphrase")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = VERSION_MIN
+    try:
+        context.load_cert_chain(certificate, key, password=refuse_passphrase)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise InvalidRequest(f"the key in {key} does not belong to the certificate in {certificate}") from None
+        why = error.reason or "no PEM block"
+        raise InvalidRequest(
+            f"{certificate} and {key} are not a certificate chain and its key ({why}); expected PEM"
+        ) from None
+    return context
+
+
+def _shake_hands(server_context: ssl.SSLContext, certificate: Path) -> None:
+    """Be a client that trusts exactly this certificate: it still refuses one that is expired or not for servers."""
+    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client_context.check_hostname = False
+    client_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client_context.load_verify_locations(certificate)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        # Each is done after its second turn; a further one does nothing.
+        for side in (client, server) * 3:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    except ssl.SSLCertVerificationError as error:
+        raise InvalidRequest(f"clients would refuse the certificate in {certificate}: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise InvalidRequest(f"no TLS connection is possible with {certificate}: {error.reason}") from None
