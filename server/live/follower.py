@@ -22,7 +22,7 @@ from server.live.watch import SetChange
 from server.store.engine import data_version, reading, shown, translated
 from server.store.environments import list_environments
 from server.store.flagsets import stream_documents
-from server.store.migrations import migrate
+from server.store.schema import is_newest
 
 POLL_S: Final = 0.02
 """SQLite tells cheaply that another connection committed: some 5 us a look."""
@@ -103,6 +103,11 @@ class Follower:
                 f"{shown(self._engine)} does not exist, though flag sets from it are known; "
                 "bring the file back, or run `flagstaff migrate` to begin anew"
             )
+        if is_newest(self._engine):
+            return
+        # Loaded only where there is something to migrate, or to refuse: it brings Alembic along.
+        from server.store.migrations import migrate  # noqa: PLC0415
+
         applied = migrate(self._engine)
         if applied:
             log.info("migrated the database", extra={"migrations": applied})
