@@ -49,8 +49,11 @@ TAGS_MAX: Final = 64
 DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 """An imported file."""
 
+SYNC_CONTEXT_BYTES_MAX: Final = 63 * 1024
+"""The server's fixed context values, as in-process clients are sent them."""
+
 SYNC_BYTES_MAX: Final = 4 * 1024 * 1024 - 64 * 1024
-"""A flag set as in-process clients are sent it: gRPC's default of 4 MiB a message, less room for the static context."""
+"""A flag set as in-process clients are sent it: gRPC's default of 4 MiB a message, less room for the fixed context."""
 
 SHARE_PARTS: Final = 100_000
 """A share is counted in parts of this; 1 part is 0.001 %."""

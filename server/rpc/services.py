@@ -12,6 +12,7 @@ from server.rpc.drain import Drain
 from server.rpc.enrichment import enriched
 from server.rpc.evaluation import evaluation_table
 from server.rpc.flagd_evaluation import flagd_evaluation_table
+from server.rpc.flagd_sync import flagd_sync_table
 from server.rpc.health import SERVICE as HEALTH_SERVICE
 from server.rpc.health import Health
 from server.rpc.reflection import reflection_table
@@ -39,15 +40,21 @@ def make_services(
     reflection: bool = True,
     enrichment: Enrichment = NO_ENRICHMENT,
     seen_by: SeenBy = seen_by_nobody,
+    sync_metadata: bool = True,
 ) -> Services:
-    """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC."""
+    """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC.
+
+    Errors: InvalidRequest when the enrichment is too large for sync.
+    """
     drain: Final = Drain()
     drain.when_ending(hub.close)
     own = evaluation_table(holder, clock=clock, drain=drain, seen=seen_by("flagstaff"))
     flagd = flagd_evaluation_table(holder, clock=clock, drain=drain, seen_by=seen_by)
     evaluation = enriched(merge(own, flagd), enrichment)
-    health = Health((*services(evaluation), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
-    table = merge(evaluation, health.table())
+    sync = flagd_sync_table(holder, hub, static_context=enrichment.static, metadata=sync_metadata)
+    answering = merge(evaluation, sync)
+    health = Health((*services(answering), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
+    table = merge(answering, health.table())
     if reflection:
         table = merge(table, reflection_table(services(table)))
     return Services(table, health, drain)

@@ -18,6 +18,7 @@ NAMES = [
     "",
     "flagd.evaluation.v1.Service",
     "flagd.evaluation.v2.Service",
+    "flagd.sync.v1.FlagSyncService",
     "flagstaff.v1.EvaluationService",
     "grpc.health.v1.Health",
 ]

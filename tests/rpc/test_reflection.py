@@ -15,6 +15,7 @@ from tests.rpc.conftest import Running, Serve
 LISTED = {
     "flagd.evaluation.v1.Service",
     "flagd.evaluation.v2.Service",
+    "flagd.sync.v1.FlagSyncService",
     "flagstaff.v1.EvaluationService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",
