@@ -50,5 +50,8 @@ def _run(name: str, executions: int, *, seed: int) -> str:
             crashes.rmdir()
             return ""
     kept = ", ".join(f"{path} {path.read_bytes()[:200]!r}" for path in sorted(crashes.iterdir())) or "nothing"
-    words = output.decode("utf-8", "replace")[-OUTPUT_CHARS_SHOWN:]
+    text = output.decode("utf-8", "replace")
+    # Atheris prints the exception, then pages about the input.
+    uncaught = text.find("Uncaught Python exception")
+    words = text[uncaught:][:OUTPUT_CHARS_SHOWN] if uncaught >= 0 else text[-OUTPUT_CHARS_SHOWN:]
     return f"{outcome}; replay by `python -m tests.fuzz.worker {name} --replay FILE`: {kept}\n{words}"

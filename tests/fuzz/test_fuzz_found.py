@@ -73,6 +73,18 @@ def test_what_a_lenient_reader_skips_keeps_the_bounds(part: Json) -> None:
         read_flagd({"flags": {"f": flag}}, project="p", environment="e", lenient=True)
 
 
+def test_segments_that_nest_deeper_than_the_stack() -> None:
+    """Each segment is within its bound; written out, eight of them would need a thousand of Python's frames."""
+    segments: dict[str, Json] = {"s0": {"condition": True}}
+    for level in range(1, 9):
+        rule: Json = {"$ref": f"s{level - 1}"}
+        for _ in range(31):
+            rule = {"!": [rule]}
+        segments[f"s{level}"] = {"condition": rule}
+    with pytest.raises(InvalidDefinition, match="nests more than 96 operators"):
+        read_document({"flags": {}, "segments": segments}, project="p", environment="e")
+
+
 @pytest.mark.parametrize("name", ["", "flags.json", "flags.yaml"])
 def test_a_text_with_half_a_surrogate_pair(name: str) -> None:
     """Is refused in every format."""

@@ -19,6 +19,9 @@ from server.core.segments import Segment
 _AROUND_RULE_MAX: Final = 16
 """More operators than lowering nests around a rule's condition, without prerequisites."""
 
+_WRITING_DEPTH_MAX: Final = 2 * LOWERED_DEPTH_MAX + 8
+"""Lists and objects around a reference; each takes some of Python's stack, so it is held while writing out."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoweredFlag:
@@ -85,6 +88,7 @@ class _Lowering:
         self.flags, self.segments, self.bucketing, self.key = flags, segments, bucketing, key
         self.references: set[tuple[str, str]] = set()
         self.nodes = 0
+        self.depth = 0
         self.path: list[tuple[str, str]] = []
 
     def flag(self, definition: FlagDefinition) -> LoweredFlag:
@@ -178,7 +182,14 @@ class _Lowering:
         self.nodes += size or 1
         if self.nodes > LOWERED_NODES_MAX:
             raise self.refused(f"has more than {LOWERED_NODES_MAX} nodes with its segments and prerequisites")
-        return rule if size else self.replaced(rule)
+        if size:
+            return rule
+        self.depth += 1
+        if self.depth > _WRITING_DEPTH_MAX:
+            raise self.refused(f"nests more than {LOWERED_DEPTH_MAX} operators with its segments and prerequisites")
+        written = self.replaced(rule)
+        self.depth -= 1
+        return written
 
     def replaced(self, rule: Json) -> Json:
         """A rule that holds a reference, with its parts written out."""
