@@ -97,7 +97,9 @@ def as_json(results: dict[str, list[Figure]]) -> str:
 
 def as_table(figures: Sequence[Figure]) -> str:
     """A benchmark's results as a Markdown table."""
-    rows = [("figure", "median (min..max)", "beside", "median (min..max)", "ratio", "goal", "met")]
+    rows: list[tuple[str, ...]] = [
+        ("figure", "median (min..max)", "beside", "median (min..max)", "ratio", "goal", "met")
+    ]
     rows += [_row(figure) for figure in figures]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows.insert(1, tuple("-" * width for width in widths))

@@ -65,7 +65,7 @@ def ask_once(server: Running, path: str, message: bytes) -> bytes:
     with grpc.insecure_channel(
         f"{HOST}:{server.port}", options=(("grpc.max_receive_message_length", REPLY_BYTES_MAX),)
     ) as channel:
-        reply: bytes = channel.unary_unary(path)(message, timeout=60, wait_for_ready=True)
+        reply: bytes = channel.unary_unary(path, None, None)(message, timeout=60, wait_for_ready=True)
     return reply
 
 

@@ -71,14 +71,14 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def import_document(document: Mapping[str, Any], folder: Path) -> tuple[str, float]:
+def import_document(document: Mapping[str, Any], folder: Path, *options: str) -> tuple[str, float]:
     """Import a flag set into a new database in a folder; gives its URL, and how long the command took."""
     path = folder / "flags.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     url = f"sqlite:///{folder / 'flags.db'}"
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "server", "import", str(path), "--database-url", url, "--json"],
+        [sys.executable, "-m", "server", "import", str(path), "--database-url", url, "--json", *options],
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=START_TIMEOUT_S,
     )  # fmt: skip
     if done.returncode:

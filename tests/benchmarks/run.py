@@ -1,6 +1,7 @@
 """Run benchmarks by name and print what they find; behind scripts/measure."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         results[name] = found
         if not options.json:
-            print(f"\n## {name}: {BENCHMARKS[name]}\n\n{as_table(found)}", flush=True)
+            print(f"\n## {name}: {BENCHMARKS[name]}\n\n{as_table(found)}\n\n{_surroundings()}", flush=True)
     if options.json:
         print(as_json(results))
     if failed:
@@ -60,6 +61,11 @@ def _run(name: str) -> list[Figure] | None:
         # One benchmark that cannot run must not keep the others from it.
         traceback.print_exc()
         return None
+
+
+def _surroundings() -> str:
+    """What else the machine was doing: with more load than cores, times and CPU times grow, and ratios less so."""
+    return f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end"
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def _messages() -> list[bytes]:
 def _reply_bytes(server: Running, messages: list[bytes]) -> int:
     """What one stream answers in all; every message of it is answered, and none with an error."""
     with grpc.insecure_channel(f"{HOST}:{server.port}") as channel:
-        replies: list[bytes] = list(channel.stream_stream(PATH)(iter(messages), timeout=60))
+        replies: list[bytes] = list(channel.stream_stream(PATH, None, None)(iter(messages), timeout=60))
     answers = [ours.EvaluateStreamResponse.FromString(reply) for reply in replies]
     if [answer.id for answer in answers] != list(range(1, STREAM_MESSAGES + 1)):
         raise RuntimeError("the stream was not answered message by message; its figures would say nothing")

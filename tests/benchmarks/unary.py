@@ -13,8 +13,8 @@ from tests.benchmarks.load import Load, Shape, ask_once, client_name, latencies_
 from tests.benchmarks.processes import Running, import_document, serve, serve_nothing
 from tests.benchmarks.samples import batch_document, context
 
-ROUNDS: Final = 7
-ROUND_CALLS: Final = 8_000
+ROUNDS: Final = 15
+ROUND_CALLS: Final = 4_000
 SATURATION: Final = Shape(connections=8, in_flight=16)
 OPEN_PER_S: Final = 1_000
 OPEN_S: Final = 4

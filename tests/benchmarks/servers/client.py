@@ -26,12 +26,12 @@ async def _send(
     left = iter(range(count))
 
     async def unary(channel: grpc.aio.Channel) -> None:
-        call = channel.unary_unary(path)
+        call = channel.unary_unary(path, None, None)
         for _ in left:
             await call(messages[0])
 
     async def stream(channel: grpc.aio.Channel) -> None:
-        call = channel.stream_stream(path)
+        call = channel.stream_stream(path, None, None)
         for _ in left:
             async for _reply in call(iter(messages)):
                 pass
@@ -42,7 +42,7 @@ async def _send(
     await asyncio.gather(*(work(channel) for channel in channels for _ in range(in_flight)))
     taken_s = time.perf_counter() - start
     for channel in channels:
-        await channel.close()
+        await channel.close(None)
     return taken_s
 
 
