@@ -93,7 +93,12 @@ async def serve(
     loop = asyncio.get_running_loop()
     holder, hub = Holder(settings.flag_set), Hub()
     services = make_services(
-        holder, hub, clock=time.time, reflection=settings.reflection, enrichment=settings.enrichment
+        holder,
+        hub,
+        clock=time.time,
+        reflection=settings.reflection,
+        enrichment=settings.enrichment,
+        sync_metadata=settings.sync_metadata,
     )
     ready = asyncio.Event()
 

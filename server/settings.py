@@ -29,6 +29,9 @@ class Settings:
     drain_delay_s: float = 1.0
     drain_grace_s: float = 5.0
     reflection: bool = True
+    sync_metadata: bool = True
+    """Whether flagd.sync.v1's deprecated GetMetadata answers."""
+
     tls_certificate: Path | None = None
     """PEM, with its chain; None serves without TLS, else there is a key too."""
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 HELP: Final = """Serve flags over gRPC until SIGTERM or Ctrl-C.
 
-Serves Flagstaff's own API (flagstaff.v1), flagd's (flagd.evaluation.v1 and v2), health and reflection, and OFREP over
-HTTP. Evaluation needs no database once flags are loaded; when the database goes away, the last good flags are served,
-and they are also kept in files for a start without it.
+Serves Flagstaff's own API (flagstaff.v1), flagd's (flagd.evaluation.v1 and v2, flagd.sync.v1), health and reflection,
+and OFREP over HTTP. Evaluation needs no database once flags are loaded; when the database goes away, the last good
+flags are served, and they are also kept in files for a start without it.
 
 \b
   flagstaff serve --demo                                       with a small shop's sample flags
@@ -106,6 +106,9 @@ def serve(
         float | None,
         option("--max-staleness", "Seconds that the database may be gone before /readyz answers 503.", min=0),
     ] = None,
+    disable_sync_metadata: Annotated[
+        bool, option("--disable-sync-metadata", "Answer flagd.sync.v1's GetMetadata with UNIMPLEMENTED, as flagd can.")
+    ] = False,
     no_reflection: Annotated[bool, option("--no-reflection", "Do not tell clients which services there are.")] = False,
     context_value: Annotated[
         list[str] | None, option("--context-value", "NAME=VALUE that every evaluation context gets. Repeatable.")
@@ -137,6 +140,7 @@ def serve(
         drain_delay_s=drain_delay_s,
         drain_grace_s=drain_grace_s,
         reflection=not no_reflection,
+        sync_metadata=not disable_sync_metadata,
         cors_origins=tuple(parse_origin(each) for each in cors_origin or ()),
         max_staleness_s=max_staleness_s,
         tls_certificate=tls_cert,
@@ -223,7 +227,7 @@ def _as_text(told: Told) -> str:
         return f"{host}:{port}".ljust(22)
 
     lines = [
-        f"gRPC  {address(told['grpc_port'])}flagstaff.v1, flagd.evaluation.v1 and v2, health, reflection",
+        f"gRPC  {address(told['grpc_port'])}flagstaff.v1, flagd.evaluation and flagd.sync, health, reflection",
         f"gRPC  {address(told['sync_port'])}the same, on the port of flagd's in-process providers",
         f"HTTP  {address(told['http_port'])}OFREP, /healthz, /readyz, /openapi.json",
     ]
