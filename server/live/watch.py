@@ -89,7 +89,7 @@ class Subscription:
 
     async def take(self, *, timeout_s: float) -> News | None:
         """Wait for news and empty the mailbox; None when none came in time or the hub was closed."""
-        if not self._arrived.is_set():
+        if not self._arrived.is_set() and not self.closed:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._arrived.wait()

@@ -3,14 +3,12 @@
 Versions differ where there is no value to give: version 2 leaves value and variant out and the provider uses the
 caller's default; version 1 answers NOT_FOUND when nothing matched, and sends the zero value for a disabled flag.
 
-EventStream says `provider_ready` at once, `keep_alive` every 20 seconds and `provider_shutdown` when the server
-drains. It does not yet announce `configuration_change`: until it does, a provider that caches keeps a STATIC answer
-until its stream is next renewed or its cache is turned off.
+EventStream, the third part of both versions, stands in flagd_events.py.
 
 Source: flagd, flag_evaluator.go and its ADRs disabled-flag-evaluation and support-code-default.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -25,16 +23,13 @@ from server.operations.counts import SeenBy, seen_by_nobody
 from server.operations.evaluate import as_type, attributes_read, find, flag_keys, resolve_all, select
 from server.rpc.call import Abort, Call
 from server.rpc.context import decode
-from server.rpc.convert import Echo, any_flag_entry, field, flagd_reply, flagd_slot, unwritable_message
-from server.rpc.drain import Drain
+from server.rpc.convert import Echo, any_flag_entry, flagd_reply, flagd_slot, unwritable_message
 from server.rpc.status import STATUS_BY_ERROR_CODE, Status
-from server.rpc.table import Handler, Table, UnarySync, server_stream, unary_sync
+from server.rpc.table import Handler, Table, UnarySync, unary_sync
 
 SERVICE_V1: Final = "flagd.evaluation.v1.Service"
 SERVICE_V2: Final = "flagd.evaluation.v2.Service"
 SELECTOR_HEADER: Final = "flagd-selector"
-KEEP_ALIVE_S: Final = 20.0
-"""Flagd's own interval; proxies that end idle streams wait longer."""
 
 _METHODS: Final = {
     "ResolveBoolean": ValueType.BOOLEAN,
@@ -44,43 +39,26 @@ _METHODS: Final = {
     "ResolveObject": ValueType.OBJECT,
 }
 
-# Both versions encode events alike; shutdown carries an empty object, as flagd's does.
-_READY: Final = v1.EventStreamResponse(type="provider_ready").SerializeToString()
-_KEEP_ALIVE: Final = v1.EventStreamResponse(type="keep_alive").SerializeToString()
-_SHUTDOWN: Final = v1.EventStreamResponse(type="provider_shutdown").SerializeToString() + field(2, b"")
-
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-def flagd_evaluation_table(
-    holder: Holder,
-    *,
-    clock: Callable[[], float],
-    drain: Drain,
-    seen_by: SeenBy = seen_by_nobody,
-    keep_alive_s: float = KEEP_ALIVE_S,
-) -> Table:
-    """Handlers of both versions. Units: clock gives seconds since 1970, UTC; it is read once a request."""
-    service = _FlagdEvaluation(holder, clock, drain, seen_by, keep_alive_s)
+def flagd_evaluation_table(holder: Holder, *, clock: Callable[[], float], seen_by: SeenBy = seen_by_nobody) -> Table:
+    """Handlers of both versions but EventStream. Units: clock gives seconds since 1970, UTC, read once a request."""
+    service = _FlagdEvaluation(holder, clock, seen_by)
     table: dict[str, Handler] = {}
     for version, name in ((1, SERVICE_V1), (2, SERVICE_V2)):
         for method, expected in _METHODS.items():
             table[f"/{name}/{method}"] = unary_sync(service.resolver(version, expected))
-        table[f"/{name}/EventStream"] = server_stream(service.event_stream)
     # Version 2 has no bulk call.
     table[f"/{SERVICE_V1}/ResolveAll"] = unary_sync(service.resolve_all)
     return table
 
 
 class _FlagdEvaluation:
-    def __init__(
-        self, holder: Holder, clock: Callable[[], float], drain: Drain, seen_by: SeenBy, keep_alive_s: float
-    ) -> None:
+    def __init__(self, holder: Holder, clock: Callable[[], float], seen_by: SeenBy) -> None:
         self._holder = holder
         self._clock = clock
-        self._drain = drain
         self._seen = {version: seen_by(f"flagd.v{version}") for version in (1, 2)}
-        self._keep_alive_s = keep_alive_s
 
     def resolver(self, version: int, expected: ValueType) -> UnarySync:
         """The handler of one Resolve method of one version."""
@@ -128,19 +106,6 @@ class _FlagdEvaluation:
             reply.metadata.update({echo[0]: echo[1]})
             entries.append(reply.SerializeToString())
         return b"".join(entries)
-
-    async def event_stream(self, raw: bytes, call: Call) -> AsyncIterator[bytes]:
-        """Ready, then a sign of life now and then, and a word before the server stops."""
-        try:
-            v1.EventStreamRequest.FromString(raw)
-        except DecodeError:
-            raise _malformed("an EventStreamRequest") from None
-        # A selector of a set that does not exist is refused here, not at the first evaluation.
-        self._select(call)
-        yield _READY
-        while not await self._drain.wait_ending(self._keep_alive_s):
-            yield _KEEP_ALIVE
-        yield _SHUTDOWN
 
     def _select(self, call: Call) -> tuple[Snapshot, Echo | None]:
         selector = call.metadata(SELECTOR_HEADER)

@@ -12,10 +12,12 @@ from server.rpc.drain import Drain
 from server.rpc.enrichment import enriched
 from server.rpc.evaluation import evaluation_table
 from server.rpc.flagd_evaluation import flagd_evaluation_table
+from server.rpc.flagd_events import flagd_events_table
 from server.rpc.flagd_sync import flagd_sync_table
 from server.rpc.health import SERVICE as HEALTH_SERVICE
 from server.rpc.health import Health
 from server.rpc.reflection import reflection_table
+from server.rpc.streams import NO_AGE, StreamAge, lasting
 from server.rpc.table import Table, merge, services
 
 NO_ENRICHMENT: Final = Enrichment()
@@ -41,6 +43,7 @@ def make_services(
     enrichment: Enrichment = NO_ENRICHMENT,
     seen_by: SeenBy = seen_by_nobody,
     sync_metadata: bool = True,
+    stream_age: StreamAge = NO_AGE,
 ) -> Services:
     """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC.
 
@@ -49,10 +52,10 @@ def make_services(
     drain: Final = Drain()
     drain.when_ending(hub.close)
     own = evaluation_table(holder, clock=clock, drain=drain, seen=seen_by("flagstaff"))
-    flagd = flagd_evaluation_table(holder, clock=clock, drain=drain, seen_by=seen_by)
-    evaluation = enriched(merge(own, flagd), enrichment)
+    flagd = flagd_evaluation_table(holder, clock=clock, seen_by=seen_by)
+    evaluation = enriched(merge(own, flagd, flagd_events_table(holder, hub)), enrichment)
     sync = flagd_sync_table(holder, hub, static_context=enrichment.static, metadata=sync_metadata)
-    answering = merge(evaluation, sync)
+    answering = lasting(merge(evaluation, sync), stream_age)
     health = Health((*services(answering), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
     table = merge(answering, health.table())
     if reflection:
