@@ -15,6 +15,7 @@ from tests.crash.mutants import FLAG, Mutant
 from tests.crash.poisoned import (
     CONTEXTS,
     ENVIRONMENT,
+    ENVIRONMENT_COLUMNS,
     ODD_KEYS,
     PROJECT,
     SET,
@@ -103,7 +104,8 @@ class PastTheDoor:
     def _overwrite(self, mutant: Mutant) -> None:
         """In place of a good definition; those that refer to it may change their answers, the others may not."""
         table = self.rng.choice(("flag", "flag_config")) if mutant.kind == FLAG else "segment"
-        victim = self.rng.choice(sorted(row[-2] if table != "flag" else row[1] for row in self.rows[table]))
+        column = {"flag": 1, "flag_config": 2, "segment": 2}[table]
+        victim = self.rng.choice(sorted(row[column] for row in self.rows[table]))
         unaffected = [
             key
             for key, flag in self.good.flags.items()
@@ -120,7 +122,7 @@ class PastTheDoor:
         odd = (sql_text(mutant.text), "''", "'v9'", "x'ff'", "-1", "1e300", "'2026-13-99'", "CAST(x'ff' AS TEXT)")
         row[self.rng.randrange(len(row))] = self.rng.choice((*odd, "'a' || char(0)", "'../x'"))
         with self._writing():
-            self.raw.execute(f"INSERT INTO environment VALUES ({', '.join(row)})")
+            self.raw.execute(f"INSERT INTO environment ({ENVIRONMENT_COLUMNS}) VALUES ({', '.join(row)})")
             self._count_up(by_keys=False)
         found = self._wait() and self._differing(self.answers)
         self.results.check(OTHER_SETS, found == [], f"{found} by environment {', '.join(row)[:300]}")

@@ -28,6 +28,9 @@ CONTEXTS: Final[Sequence[Mapping[str, Any]]] = (
     {"targetingKey": "carol", "email": "x", "plan": "pro", "age": 18.0, "client": {"kind": "app", "version": "2.5.0"}},
     {"targetingKey": "33333", "beta": True, "tags": ["a", "abc"], "scores": [1.0, 2.0], "user": {"name": "é"}},
 )
+FLAG_COLUMNS: Final = "project, key, type, kind, owner, document"
+PART_COLUMNS: Final = "project, environment, key, document"
+ENVIRONMENT_COLUMNS: Final = "project, key, name, bucketing, critical, metadata_document, source, revision, created_at"
 ODD_KEYS: Final[Sequence[str]] = (
     *("''", "' '", "'a/b~c'", "'é' || char(0) || 'x'", "x'00ff'", "CAST(x'eda080' AS TEXT)", "CAST(x'ff41' AS TEXT)"),
     *("17", "1.5", "printf('%.*c', 5000, 'k')", "'$ref'", "'__proto__'"),
@@ -62,14 +65,14 @@ def write_rows(database: sqlite3.Connection, made: Iterable[Mutant], *, odd_key:
         text = sql_text(mutant.text)
         if mutant.kind == FLAG:
             flag, config = (text, "'{}'") if number % 2 else ("'{}'", text)
-            database.execute(
-                f"INSERT OR REPLACE INTO flag VALUES (?, {key}, 'boolean', 'release', '', NULL, {flag})", (PROJECT,)
-            )
-            database.execute(
-                f"INSERT OR REPLACE INTO flag_config VALUES (?, ?, {key}, {config})", (PROJECT, ENVIRONMENT)
-            )
+            _insert(database, "flag", f"'{PROJECT}', {key}, 'boolean', 'release', '', {flag}", FLAG_COLUMNS)
+            _insert(database, "flag_config", f"'{PROJECT}', '{ENVIRONMENT}', {key}, {config}", PART_COLUMNS)
         else:
-            database.execute(f"INSERT OR REPLACE INTO segment VALUES (?, ?, {key}, {text})", (PROJECT, ENVIRONMENT))
+            _insert(database, "segment", f"'{PROJECT}', '{ENVIRONMENT}', {key}, {text}", PART_COLUMNS)
+
+
+def _insert(database: sqlite3.Connection, table: str, values: str, columns: str) -> None:
+    database.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({values})")
 
 
 def sql_text(text: bytes) -> str:
