@@ -6,6 +6,7 @@ FlagstaffError
   Conflict            the thing exists already, or changed since it was read
   InvalidRequest      an argument that cannot be understood
   TooLarge            a bound of core/limits.py was passed
+  LeaseLost           another process may do now what this one did alone
   StoreUnavailable    the database cannot be reached or refuses to write
   StoreCorrupt        the database is there but cannot be trusted
 """
@@ -84,6 +85,12 @@ class TooLarge(FlagstaffError):
     """A bound of core/limits.py was passed; the message has its figure."""
 
     code = Code.RESOURCE_EXHAUSTED
+
+
+class LeaseLost(FlagstaffError):
+    """What only one process may do at a time is another's now; nothing was done."""
+
+    code = Code.ABORTED
 
 
 class StoreUnavailable(FlagstaffError):

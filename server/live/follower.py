@@ -15,6 +15,7 @@ from server.core.environments import Environment
 from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.evaluation.difference import changed_flags
 from server.core.evaluation.snapshot import Snapshot
+from server.live.background import Hold, run_alone
 from server.live.holder import Holder, Serving
 from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
@@ -32,6 +33,13 @@ RETRY_S: Final = 1.0
 
 KEEP_AFTER_S: Final = 5.0
 """Commits that follow each other within this time are kept as last known good by one write."""
+
+KEEP_LAST_S: Final = 3.0
+KEEP_LAST_RETRY_S: Final = 0.05
+"""When stopping, for what another process keeps at the same time."""
+
+KEEPER: Final = "last-known-good"
+"""The lease of the one process that writes the files."""
 
 log = logging.getLogger("flagstaff.live")
 
@@ -55,9 +63,11 @@ class Follower:
         self._poll_s, self._retry_s, self._keep_after_s = poll_s, retry_s, keep_after_s
         self._stopping = threading.Event()
         self._wake = threading.Event()
-        self._unkept: dict[str, Environment] = {}
+        self._unkept: dict[str, tuple[Environment, datetime]] = {}
+        """Flag sets that changed, and since when a file of their revision is good."""
+
         self._unkept_lock = threading.Lock()
-        self._reported = ""
+        self._reported = self._keep_reported = ""
         self._damaged: dict[str, str] = {}
         self._everything = False
         self._threads = [threading.Thread(target=self._follow, name="flagstaff-follower", daemon=True)]
@@ -142,6 +152,7 @@ class Follower:
         snapshots: dict[str, Snapshot] = {}
         changed: dict[str, Environment] = {}
         everything, self._everything = self._everything, False
+        first = not self._holder.loaded
         damaged: dict[str, str] = {}
         with reading(self._engine) as connection:
             for stored in list_environments(connection, damaged=damaged.__setitem__):
@@ -162,8 +173,10 @@ class Follower:
             self._changed(_steps(serving.snapshots, snapshots, {*changed, *gone}) if known else [])
         for name in gone:
             changed[name] = serving.snapshots[name].environment
+        # A file of that revision is good, whoever wrote it; but not one from before we looked at this database.
+        good_since = datetime.now(UTC) if everything or first else datetime.min.replace(tzinfo=UTC)
         with self._unkept_lock:
-            self._unkept.update(changed)
+            self._unkept.update({name: (environment, good_since) for name, environment in changed.items()})
         self._reported = ""
 
     def _report(self, snapshots: dict[str, Snapshot], changed: dict[str, Environment]) -> None:
@@ -210,27 +223,58 @@ class Follower:
     def _keep(self) -> None:
         while not self._stopping.wait(self._keep_after_s):
             self._keep_now()
-        self._keep_now()
+        # The one who keeps them now may not have seen the last commit.
+        until = time.monotonic() + KEEP_LAST_S
+        while not self._keep_now() and time.monotonic() < until:
+            time.sleep(KEEP_LAST_RETRY_S)
 
-    def _keep_now(self) -> None:
+    def _keep_now(self) -> bool:
+        """Keep what changed; False when another process is at it."""
+        with self._unkept_lock:
+            self._unkept = {name: each for name, each in self._unkept.items() if not self._is_kept(name, *each)}
+            if not self._unkept:
+                return True
+        try:
+            return run_alone(self._engine, KEEPER, self._keep_all)
+        except Exception as error:
+            # Whatever is in the database, the thread must live on.
+            if str(error) != self._keep_reported:
+                self._keep_reported = str(error)
+                log.error("flag sets could not be kept as last known good", extra={"error": str(error)})
+            return True
+
+    def _is_kept(self, name: str, environment: Environment, good_since: datetime) -> bool:
+        """Whether another process has kept it."""
         assert self._kept is not None
+        head, snapshot = self._kept.head(environment), self._holder.serving.snapshots.get(name)
+        if head is None or snapshot is None:
+            return head is None and snapshot is None
+        revision, written_at = head
+        return revision == snapshot.revision and written_at >= good_since
+
+    def _keep_all(self, hold: Hold) -> None:
         with self._unkept_lock:
             unkept, self._unkept = self._unkept, {}
-        for name, environment in unkept.items():
+        for name, (environment, good_since) in unkept.items():
             try:
-                if name not in self._holder.serving.snapshots:
-                    self._kept.forget(environment)
-                    continue
-                with reading(self._engine) as connection:
-                    stored = stream_documents(connection, project=environment.project, environment=environment.key)
-                    self._kept.write(stored, now=datetime.now(UTC))
+                self._keep_one(name, environment, hold)
             except Exception as error:
-                # Whatever is in the database, the thread must live on for the other sets.
+                # The other sets are kept all the same.
                 log.error(
                     "a flag set could not be kept as last known good", extra={"flag_set": name, "error": str(error)}
                 )
                 with self._unkept_lock:
-                    self._unkept.setdefault(name, environment)
+                    self._unkept.setdefault(name, (environment, good_since))
+
+    def _keep_one(self, name: str, environment: Environment, hold: Hold) -> None:
+        assert self._kept is not None
+        if name not in self._holder.serving.snapshots:
+            with hold.fenced():
+                self._kept.forget(environment)
+            return
+        with reading(self._engine) as connection:
+            stored = stream_documents(connection, project=environment.project, environment=environment.key)
+            self._kept.write(stored, now=datetime.now(UTC), fenced=hold.fenced)
 
 
 def _current(connection: Connection, before: Snapshot | None, environment: Environment, revision: int) -> Snapshot:

@@ -1,9 +1,11 @@
 """Keep the last good flag sets in files, for a start without the database."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,7 @@ from server.store.flagsets import StoredFlagSet, StreamedFlagSet
 
 FORMAT: Final = 1
 SUFFIX: Final = ".jsonl"
+UNFINISHED_SUFFIX: Final = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +37,21 @@ class LastKnownGood:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def write(self, stored: StreamedFlagSet, *, now: datetime) -> None:
-        """Replace a flag set's file at once or not at all. Errors: OSError."""
+    def write(
+        self,
+        stored: StreamedFlagSet,
+        *,
+        now: datetime,
+        fenced: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
+        """Replace a flag set's file at once or not at all. Errors: OSError, and those of `fenced`.
+
+        The new file appears inside the block of `fenced`, which can refuse it to a process that was overtaken.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self._path(stored.environment)
-        temporary = path.with_suffix(".new")
+        # One name for each process: one that was overtaken must not write into what another publishes.
+        temporary = path.with_suffix(f".{os.getpid()}{UNFINISHED_SUFFIX}")
         digest = hashlib.sha256()
         with temporary.open("wb") as file:
             for line in _lines(stored, now):
@@ -47,11 +60,23 @@ class LastKnownGood:
             file.write(_line({"sha256": digest.hexdigest()}))
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        with fenced():
+            temporary.replace(path)
+            for left_behind in self.directory.glob(f"{path.stem}.*{UNFINISHED_SUFFIX}"):
+                left_behind.unlink(missing_ok=True)
 
     def forget(self, environment: Environment) -> None:
         """Delete the file of a flag set that is no more."""
         self._path(environment).unlink(missing_ok=True)
+
+    def head(self, environment: Environment) -> tuple[int, datetime] | None:
+        """The revision that is kept of a flag set and when it was written; None when there is none to be read."""
+        try:
+            with self._path(environment).open("rb") as file:
+                head = json.loads(file.readline())
+            return int(head["revision"]), datetime.fromisoformat(head["writtenAt"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def any(self) -> bool:
         """Whether any flag set is kept here."""

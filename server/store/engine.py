@@ -1,13 +1,14 @@
 """Open the database so that a commit is durable, readers never wait for writers, and its errors are ours.
 
-SQLite is the only kind so far. What another kind needs stands behind `open_engine`, `reading`, `writing` and
-`data_version`; nothing else in the store names SQLite.
+SQLite is the only kind so far. What another kind needs stands behind `open_engine`, `reading`, `writing`,
+`data_version` and `database_now`; nothing else in the store names SQLite.
 """
 
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -81,6 +82,12 @@ def data_version(connection: Connection) -> int:
     """
     driver: Any = connection.connection.driver_connection
     return int(driver.execute("PRAGMA data_version").fetchone()[0])
+
+
+def database_now(connection: Connection) -> datetime:
+    """The time by the database's clock, which all processes share. Units: to the millisecond."""
+    told = connection.exec_driver_sql("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").scalar_one()
+    return datetime.fromisoformat(told).replace(tzinfo=UTC)
 
 
 def is_empty(connection: Connection) -> bool:

@@ -251,6 +251,21 @@ class Request(Base, table=True):
     at: datetime = _instant()
 
 
+class Lease(Base, table=True):
+    """Who does the work of this name at present; the row stays when nobody does."""
+
+    __tablename__ = "lease"
+
+    name: str = _key()
+    holder: str = _text()
+    token: int = Field()
+    """Counts the hand-overs, so that a former holder is known by a lower one."""
+
+    ttl_s: float = Field()
+    expires_at: datetime = _instant()
+    """By the database's clock."""
+
+
 def _table(name: str) -> Table:
     return Base.metadata.tables[name]
 
@@ -265,3 +280,4 @@ revisions: Final = _table("revision")
 audit_entries: Final = _table("audit_entry")
 outbox: Final = _table("outbox")
 requests: Final = _table("request")
+leases: Final = _table("lease")
