@@ -1,6 +1,7 @@
 """Prove that no bytes bring down a reader of bytes: every target runs for a while, each in its own process."""
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,9 +48,9 @@ def _run(name: str, executions: int, *, seed: int) -> str:
         outcome, output = f"no end within {timeout_s:.0f} s", expired.stderr or b""
     else:
         if done.returncode == 0:
-            crashes.rmdir()
+            shutil.rmtree(crashes)
             return ""
-    kept = ", ".join(f"{path} {path.read_bytes()[:200]!r}" for path in sorted(crashes.iterdir())) or "nothing"
+    kept = ", ".join(f"{path} {path.read_bytes()[:200]!r}" for path in sorted(crashes.glob("*-*"))) or "nothing"
     text = output.decode("utf-8", "replace")
     # Atheris prints the exception, then pages about the input.
     uncaught = text.find("Uncaught Python exception")

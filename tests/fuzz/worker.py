@@ -50,12 +50,14 @@ def _fuzz(name: str, executions: int, *, seed: int, crashes: Path) -> None:
     os.environ[inputs.INSTRUMENTED] = "1"
     with atheris.instrument_imports(include=["server.core", "server.rpc"]):
         test_one = inputs.target(name)
-    with tempfile.TemporaryDirectory(prefix="flagstaff-corpus-") as found:
-        arguments = [found, str(inputs.CORPUS / name), f"-runs={executions}", f"-seed={seed}", f"-timeout={HANG_S}"]
-        arguments += [f"-rss_limit_mb={MEMORY_BYTES_MAX >> 20}", f"-artifact_prefix={crashes}/"]
-        arguments += [f"-max_len={mutations.LENGTH_MAX}", "-verbosity=0", "-print_final_stats=0"]
-        atheris.Setup([sys.argv[0], *arguments], test_one)
-        atheris.Fuzz()
+    # What atheris finds worth keeping; it ends the process by itself, so nothing can be tidied up afterwards here.
+    found = crashes / "found"
+    found.mkdir(exist_ok=True)
+    arguments = [str(found), str(inputs.CORPUS / name), f"-runs={executions}", f"-seed={seed}", f"-timeout={HANG_S}"]
+    arguments += [f"-rss_limit_mb={MEMORY_BYTES_MAX >> 20}", f"-artifact_prefix={crashes}/"]
+    arguments += [f"-max_len={mutations.LENGTH_MAX}", "-verbosity=0", "-print_final_stats=0"]
+    atheris.Setup([sys.argv[0], *arguments], test_one)
+    atheris.Fuzz()
 
 
 def mutate(name: str, test_one: inputs.TestOne, *, executions: int, seed: int, crashes: Path) -> None:
