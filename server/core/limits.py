@@ -75,3 +75,5 @@ TEXT_RESULT_CHARS_MAX: Final = 8_192
 
 BATCH_EVALUATIONS_MAX: Final = 1_000_000
 BATCH_CONTEXTS_MAX: Final = 10_000
+WATCHED_KEYS_MAX: Final = 1_000
+"""Flags that one subscription names; one that names none gets all."""

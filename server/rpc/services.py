@@ -19,6 +19,7 @@ from server.rpc.health import Health
 from server.rpc.reflection import reflection_table
 from server.rpc.streams import NO_AGE, StreamAge, lasting
 from server.rpc.table import Table, merge, services
+from server.rpc.watch import watch_table
 
 NO_ENRICHMENT: Final = Enrichment()
 
@@ -53,7 +54,8 @@ def make_services(
     drain.when_ending(hub.close)
     own = evaluation_table(holder, clock=clock, drain=drain, seen=seen_by("flagstaff"))
     flagd = flagd_evaluation_table(holder, clock=clock, seen_by=seen_by)
-    evaluation = enriched(merge(own, flagd, flagd_events_table(holder, hub)), enrichment)
+    streams = merge(watch_table(holder, hub, clock=clock), flagd_events_table(holder, hub))
+    evaluation = enriched(merge(own, flagd, streams), enrichment)
     sync = flagd_sync_table(holder, hub, static_context=enrichment.static, metadata=sync_metadata)
     answering = lasting(merge(evaluation, sync), stream_age)
     health = Health((*services(answering), HEALTH_SERVICE), lambda: holder.ready, drain=drain)

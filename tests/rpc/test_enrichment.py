@@ -81,6 +81,16 @@ async def streamed(running: Running, *contexts: dict[str, str]) -> list[str]:
     return [ours.EvaluateStreamResponse.FromString(raw).resolution.string_value async for raw in stream]
 
 
+async def test_watched_contexts_are_enriched(serve: Serve) -> None:
+    """The subscription's, for as long as it lasts."""
+    running = await serve(tells_tier(), enrichment=BOTH)
+    request = ours.WatchRequest(context=struct({"tier": "caller", "own": "mine"})).SerializeToString()
+    stream = running.channel.unary_stream(f"{OURS}/Watch")(request, metadata=GOLD, timeout=20)
+    (resolution,) = ours.WatchResponse.FromString(await stream.read()).resolutions
+
+    assert "gold mine" == resolution.string_value
+
+
 async def test_malformed_context_cannot_swallow_what_is_added(serve: Serve) -> None:
     """A last entry that claims to go on is refused, not continued with the operator's values."""
     running = await serve(tells_tier(), enrichment=BOTH)
