@@ -12,19 +12,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from server.core.json import Json
 from server.live.follower import Follower
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
 from server.live.watch import Hub, SetChange
+from server.live.watchdog import Limits, Watchdog
+from server.operations.requests import RequestLog
 from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
+from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.tls import Tls, read_tls
 from server.web.app import WebOptions, make_app
+from server.web.metrics import Sources, make_registry, metrics_route
+from server.web.observed import observed
 
 HTTP_KEEP_ALIVE_S: Final = 5
 """A connection without a request is kept for this long; balancers that keep theirs longer open a new one."""
@@ -92,6 +97,7 @@ async def serve(
     tls = _tls(settings)
     loop = asyncio.get_running_loop()
     holder, hub = Holder(settings.flag_set), Hub()
+    sources = Sources(holder, hub, RequestLog(slow_s=settings.slow_s, access_log=settings.access_log))
     services = make_services(
         holder,
         hub,
@@ -99,10 +105,18 @@ async def serve(
         reflection=settings.reflection,
         enrichment=settings.enrichment,
         sync_metadata=settings.sync_metadata,
+        seen_by=sources.evaluations.counter,
+    )
+    watchdog = Watchdog(
+        holder,
+        changed=services.health.refresh,
+        measured=sources.loop_lag.add,
+        limits=Limits(lag_s=settings.max_lag_s, stalled_after_s=settings.max_lag_for_s),
     )
     ready = asyncio.Event()
 
     def changed(changes: Sequence[SetChange]) -> None:
+        sources.freshness.note(holder.serving.snapshots, now=time.time())
         # Called from the follower's thread, perhaps while the loop is closing.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(ready.set)
@@ -112,14 +126,15 @@ async def serve(
     engine = open_engine(settings.database_url)
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
     follower = Follower(engine, holder, last_known_good=kept, changed=changed)
-    grpc_server = GrpcServer(services.table, services.drain)
+    grpc_server = GrpcServer(measured(services.table, sources.calls, log=sources.request_log), services.drain)
     stopping = _stop_signals(loop)
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
     with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
-        http = _Http(_web_app(settings, holder, hub, leaving=lambda: services.drain.leaving), tls)
+        http = _Http(_web_app(settings, sources, leaving=lambda: services.drain.leaving), tls)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
+        watchdog.start()
         listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1], tls=tls is not None)
         await _first(ready, stopping)
         if ready.is_set():
@@ -129,6 +144,7 @@ async def serve(
             started(listening, holder)
         await stopping.wait()
         log.info("stopping")
+        watchdog.stop()
         await grpc_server.drain(delay_s=settings.drain_delay_s, grace_s=settings.drain_grace_s)
         http.should_exit = True
         await http_task
@@ -136,11 +152,20 @@ async def serve(
         engine.dispose()
 
 
-def _web_app(settings: Settings, holder: Holder, hub: Hub, *, leaving: Callable[[], bool]) -> Starlette:
+def _web_app(settings: Settings, sources: Sources, *, leaving: Callable[[], bool]) -> ASGIApp:
     options = WebOptions(
         cors_origins=settings.cors_origins, max_staleness_s=settings.max_staleness_s, enrichment=settings.enrichment
     )
-    return make_app(holder, hub, clock=time.time, leaving=leaving, options=options)
+    app = make_app(
+        sources.holder,
+        sources.hub,
+        clock=time.time,
+        leaving=leaving,
+        options=options,
+        seen=sources.evaluations.counter("ofrep"),
+        more_routes=[metrics_route(make_registry(sources))],
+    )
+    return observed(app, sources.requests, request_log=sources.request_log)
 
 
 def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

@@ -51,6 +51,18 @@ class Settings:
     max_staleness_s: float | None = None
     """How long the database may be gone before /readyz says no; None: for ever."""
 
+    slow_s: float = 1.0
+    """A request that took as long has a line in the log."""
+
+    access_log: bool = False
+    """Every request has one."""
+
+    max_lag_s: float = 2.0
+    """How late the event loop may be."""
+
+    max_lag_for_s: float = 5.0
+    """How long it may be later than that before health says NOT_SERVING."""
+
     @property
     def flag_set(self) -> str:
         """The flag set for clients that name none."""

@@ -69,7 +69,7 @@ def serve(
     host: Annotated[str, option("--host", "The address to listen on.")] = "127.0.0.1",
     grpc_port: Annotated[int, _port("--grpc-port", "gRPC.")] = 8013,
     sync_port: Annotated[int, _port("--sync-port", "gRPC again, where flagd's in-process providers look.")] = 8015,
-    http_port: Annotated[int, _port("--http-port", "HTTP: OFREP, /healthz, /readyz, /openapi.json.")] = 8016,
+    http_port: Annotated[int, _port("--http-port", "HTTP: OFREP, /healthz, /readyz, /metrics, /openapi.json.")] = 8016,
     project: Project = DEFAULT_PROJECT,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
     workers: Annotated[
@@ -117,6 +117,17 @@ def serve(
         list[str] | None,
         option("--context-from-header", "HEADER=NAME: the header's value becomes that attribute. Repeatable."),
     ] = None,
+    slow_s: Annotated[
+        float, option("--slow", "Seconds after which a request is slow and has a line in the log.", min=0)
+    ] = 1.0,
+    max_lag_s: Annotated[
+        float,
+        option("--max-lag", "Seconds that the event loop may be late; later for --max-lag-for, health fails.", min=0),
+    ] = 2.0,
+    max_lag_for_s: Annotated[
+        float, option("--max-lag-for", "Seconds that it may be later than --max-lag.", min=0)
+    ] = 5.0,
+    access_log: Annotated[bool, option("--access-log", "Log every request, not only failed and slow ones.")] = False,
     log_json: Annotated[bool, option("--log-json", "Log JSON lines, on standard error.")] = False,
     log_level: Annotated[LogLevel, option("--log-level", "How much to log.")] = LogLevel.INFO,
     as_json: AsJson = False,
@@ -143,6 +154,10 @@ def serve(
         sync_metadata=not disable_sync_metadata,
         cors_origins=tuple(parse_origin(each) for each in cors_origin or ()),
         max_staleness_s=max_staleness_s,
+        slow_s=slow_s,
+        access_log=access_log,
+        max_lag_s=max_lag_s,
+        max_lag_for_s=max_lag_for_s,
         tls_certificate=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
@@ -229,7 +244,7 @@ def _as_text(told: Told) -> str:
     lines = [
         f"gRPC  {address(told['grpc_port'])}flagstaff.v1, flagd.evaluation and flagd.sync, health, reflection",
         f"gRPC  {address(told['sync_port'])}the same, on the port of flagd's in-process providers",
-        f"HTTP  {address(told['http_port'])}OFREP, /healthz, /readyz, /openapi.json",
+        f"HTTP  {address(told['http_port'])}OFREP, /healthz, /readyz, /metrics, /openapi.json",
     ]
     if told["tls"]:
         lines.append("TLS   on all ports")
