@@ -15,9 +15,11 @@ INSTALL_TIMEOUT_S: Final = 600
 NETWORK_WORDS: Final = (
     "ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ENETUNREACH", "ETIMEDOUT", "ERR_SOCKET_TIMEOUT",
     "Unknown host", "UnknownHostException", "Connection refused", "Network is unreachable", "timed out",
-    "Could not transfer",
+    "Could not transfer", "no such host", "i/o timeout", "connection refused", "TLS handshake timeout",
 )  # fmt: skip
-"""What npm and Maven write when the registry cannot be reached; any other failure is ours to mend."""
+"""What npm, Maven and Go write when the registry cannot be reached; any other failure is ours to mend."""
+
+TOO_OLD: Final = "go.mod requires go >="
 
 
 class Unavailable(Exception):
@@ -52,12 +54,27 @@ def java_command() -> list[str]:
     return [java, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", classpath, "Driver"]
 
 
+def go_command() -> list[str]:
+    """The official Go provider. Errors: Unavailable; AssertionError when the build fails for another reason."""
+    go = tool("go")
+    sources = [CLIENTS / "go" / name for name in ("main.go", "go.mod", "go.sum")]
+    folder = _installed("go", sources, command=[go, "build", "-o", "driver", "."])
+    return [str(folder / "driver")]
+
+
 COMMANDS: Final[Mapping[str, Callable[[], list[str]]]] = {
     "python": python_command,
     "wire": wire_command,
     "node": node_command,
     "java": java_command,
+    "go": go_command,
 }
+
+RPC_CLIENTS: Final = ("python", "wire", "node", "java")
+"""Clients that evaluate over gRPC. Go's provider speaks Connect there."""
+
+IN_PROCESS_CLIENTS: Final = ("python", "node", "java", "go")
+"""Clients that are sent the flags, with the option `"resolver": "in-process"`."""
 
 
 def tool(name: str) -> str:
@@ -101,6 +118,8 @@ def _run(command: list[str], folder: Path) -> None:
     reasons = [line.strip() for line in output.splitlines() if any(word in line for word in NETWORK_WORDS)]
     if done.returncode != 0 and reasons:
         raise Unavailable(f"its registry cannot be reached: {reasons[0][:200]}")
+    if done.returncode != 0 and TOO_OLD in output:
+        raise Unavailable(f"{command[0]} is too old: {output.strip()[:200]}")
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{output[-4000:]}"
 
 

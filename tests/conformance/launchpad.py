@@ -1,6 +1,6 @@
 """Start, stop, restart and change a real server over HTTP, with the calls that the providers' own suites make.
 
-    POST /start?config=default|metadata|ssl|sync-payload    start anew with a configuration, and wait until it serves
+    POST /start?config=default|metadata|ssl|sync-payload    serve with a configuration, and wait until it does
     POST /stop                                              kill
     POST /restart?seconds=N                                 kill, and start again N seconds later; returns at once
     POST /change                                            commit another default of `changing-flag`, then return
@@ -10,6 +10,7 @@ The four calls of flagd-testbed's launchpad. The server keeps its ports and its 
 
 import socket
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -44,6 +45,7 @@ class Launchpad:
         }
         self._config = "default"
         self._server: Server | None = None
+        self._is_untouched = True
         self._restarting: threading.Timer | None = None
         self._lock = threading.RLock()
         self._change_count = 0
@@ -51,14 +53,16 @@ class Launchpad:
             import_flags(folder / f"flags-{number}.json", flag_set, database=self._database)
 
     def start(self, config: str) -> None:
-        """Serve anew, whatever ran before.
+        """Serve with a configuration, anew unless nothing has happened to the one that runs.
 
         Errors: KeyError on an unknown configuration; AssertionError with the log when it does not come up.
         """
         options = self._configs[config]
         with self._lock:
+            if self._server is not None and (config, True) == (self._config, self._is_untouched):
+                return
             self.stop()
-            self._config = config
+            self._config, self._is_untouched = config, True
             self._server = serve_database(self._folder, self._database, ports=self.ports, options=options)
 
     def stop(self) -> None:
@@ -82,6 +86,8 @@ class Launchpad:
     def change(self) -> None:
         """Commit another default of the flag that the suites watch; the running server has to notice by itself."""
         with self._lock:
+            # A server tells clients that come back what changed lately: a later scenario must not hear of this.
+            self._is_untouched = False
             self._change_count += 1
             flag = testbed.all_flags()["flags"][CHANGING_FLAG]
             flag["defaultVariant"] = ("foo", "bar")[self._change_count % 2]
@@ -112,21 +118,25 @@ def free_ports() -> Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedLaunchpad:
     """A launchpad that listens."""
 
     url: str
     launchpad: Launchpad
 
     def post(self, call: str) -> None:
-        """Make one of the four calls. Errors: urllib's HTTPError when it failed."""
+        """Make one of the four calls. Errors: AssertionError with what the launchpad said when it failed."""
         request = urllib.request.Request(f"{self.url}/{call}", method="POST")
-        with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
-            response.read()
+        try:
+            with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
+                response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(error.read().decode()) from None
 
 
 @contextmanager
-def serve(launchpad: Launchpad, *, port: int = 0) -> Iterator[Served]:
+def serve(launchpad: Launchpad, *, port: int = 0) -> Iterator[ServedLaunchpad]:
     """Listen for the four calls for as long as the block runs; the server is killed at its end."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -157,7 +167,7 @@ def serve(launchpad: Launchpad, *, port: int = 0) -> Iterator[Served]:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            yield Served(f"http://{HOST}:{server.server_port}", launchpad)
+            yield ServedLaunchpad(f"http://{HOST}:{server.server_port}", launchpad)
         finally:
             server.shutdown()
             thread.join()

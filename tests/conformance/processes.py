@@ -217,8 +217,8 @@ class Driver:
 ServerOf: TypeAlias = Callable[[str, Sequence[FlagSetFile]], Server]
 """(name, what to serve) -> the running server of that name."""
 
-DriverOf: TypeAlias = Callable[[str, Server, Mapping[str, Any]], Driver]
-"""(client, server, options) -> the running client."""
+DriverOf: TypeAlias = Callable[[str, Server | None, Mapping[str, Any]], Driver]
+"""(client, server, options) -> the running client; without a server it connects to nothing."""
 
 
 def start_driver(command: Sequence[str], options: Mapping[str, Any], *, port: int | None, log: Path) -> Driver:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conformance.cases import same
-from tests.conformance.installations import COMMANDS
+from tests.conformance.installations import RPC_CLIENTS
 from tests.conformance.processes import Driver, DriverOf, FlagSetFile, ServerOf
 from tests.conformance.testbed import read
 
@@ -94,7 +94,7 @@ WITHOUT_VALUE: Final = {"disabled", "no default"}
 """OK, and the caller's own default holds."""
 
 
-@pytest.fixture(params=list(COMMANDS))
+@pytest.fixture(params=RPC_CLIENTS)
 def driver(request: pytest.FixtureRequest, server_of: ServerOf, driver_of: DriverOf) -> Driver:
     """Every client in turn, over one server."""
     return driver_of(request.param, server_of("clients", [FlagSetFile(read(FLAGS))]), {"cache": "disabled"})
@@ -140,4 +140,6 @@ def test_statuses(server_of: ServerOf, driver_of: DriverOf, name: str) -> None:
 
 def test_every_difference_is_of_a_case() -> None:
     """No entry outlives the case that it is about."""
-    assert {(client, name) for client, name in DIFFERENCES if client in COMMANDS and name in TABLE} == set(DIFFERENCES)
+    assert {(client, name) for client, name in DIFFERENCES if client in RPC_CLIENTS and name in TABLE} == set(
+        DIFFERENCES
+    )

@@ -19,12 +19,6 @@ ALL_SOURCE: Final = "flags/allFlags.json"
 SELECTOR_SOURCE: Final = "rawflags/selector-flags.json"
 COMBINED_SOURCE: Final = "rawflags/selector-flag-combined-metadata.json"
 
-EXCLUDED: Final = {
-    "fractional-v1": "the bucketing that flagd left in 2026; this server speaks v2 and v3",
-    "deprecated": "the testbed replaced these cases by those of @no-default-variant",
-}
-"""Tags that no client runs, each with the reason; the Java client has its own list."""
-
 
 def evaluator_features() -> list[str]:
     """The features of the evaluator suite."""

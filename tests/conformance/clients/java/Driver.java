@@ -34,7 +34,7 @@ public final class Driver {
         say(hello);
         Client client = OpenFeatureAPI.getInstance().getClient();
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
-            say(evaluate(client, JSON.readTree(line)));
+            say(answer(client, JSON.readTree(line)));
         }
         // The provider's threads are not waited for: the end of the input ends the process.
         System.exit(0);
@@ -50,8 +50,9 @@ public final class Driver {
     }
 
     private static String connect(JsonNode config) {
+        boolean inProcess = config.path("resolver").asText().equals("in-process");
         var options = FlagdOptions.builder()
-            .resolverType(Config.Resolver.RPC)
+            .resolverType(inProcess ? Config.Resolver.IN_PROCESS : Config.Resolver.RPC)
             .host(config.get("host").asText())
             .port(config.get("port").asInt())
             .tls(false)
@@ -69,6 +70,19 @@ public final class Driver {
         }
     }
 
+    private static Map<String, Object> answer(Client client, JsonNode request) {
+        var answer = new LinkedHashMap<String, Object>();
+        answer.put("id", request.get("id").asLong());
+        if (request.get("op").asText().equals("evaluateMany")) {
+            var answers = new ArrayList<Map<String, Object>>();
+            request.get("questions").forEach(question -> answers.add(evaluate(client, question)));
+            answer.put("answers", answers);
+        } else {
+            answer.putAll(evaluate(client, request));
+        }
+        return answer;
+    }
+
     private static Map<String, Object> evaluate(Client client, JsonNode request) {
         String key = request.get("key").asText();
         JsonNode fallback = request.get("default");
@@ -81,7 +95,6 @@ public final class Driver {
             default -> client.getObjectDetails(key, value(fallback), context);
         };
         var answer = new LinkedHashMap<String, Object>();
-        answer.put("id", request.get("id").asLong());
         answer.put("value", details.getValue() instanceof Value structured ? plain(structured) : details.getValue());
         answer.put("variant", details.getVariant());
         answer.put("reason", details.getReason());

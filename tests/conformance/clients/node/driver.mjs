@@ -25,7 +25,7 @@ const quiet = { error() {}, warn() {}, info() {}, debug() {} };
 async function connect(config) {
   const provider = new FlagdProvider(
     {
-      resolverType: 'rpc',
+      resolverType: config.resolver ?? 'rpc',
       host: config.host,
       port: config.port,
       tls: false,
@@ -56,6 +56,17 @@ async function evaluate(client, request) {
   };
 }
 
+async function answer(client, request) {
+  if (request.op !== 'evaluateMany') {
+    return evaluate(client, request);
+  }
+  const answers = [];
+  for (const question of request.questions) {
+    answers.push(await evaluate(client, question));
+  }
+  return { answers };
+}
+
 let client;
 for await (const line of createInterface({ input: process.stdin })) {
   const message = JSON.parse(line);
@@ -64,7 +75,7 @@ for await (const line of createInterface({ input: process.stdin })) {
     client = OpenFeature.getClient();
     say({ ready: error === null, error, client: `node ${dependencies['@openfeature/flagd-provider']}` });
   } else {
-    say({ id: message.id, ...(await evaluate(client, message)) });
+    say({ id: message.id, ...(await answer(client, message)) });
   }
 }
 await OpenFeature.close();

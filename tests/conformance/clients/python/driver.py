@@ -92,6 +92,8 @@ def _answer(client: OpenFeatureClient, events: Events, *, request: dict[str, Any
     match request["op"]:
         case "evaluate":
             return _evaluate(client, request)
+        case "evaluateMany":
+            return {"answers": [_evaluate(client, question) for question in request["questions"]]}
         case "handle":
             client.add_handler(EVENTS[request["event"]], events.handler(request["event"]))
             return {}

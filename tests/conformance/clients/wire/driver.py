@@ -32,7 +32,7 @@ def main() -> None:
         stub = ServiceStub(channel)
         for line in sys.stdin:
             request = json.loads(line)
-            _say({"id": request["id"], **_evaluate(stub, request, config=config)})
+            _say({"id": request["id"], **_answer(stub, request, config=config)})
 
 
 def _connect(channel: grpc.Channel, timeout_s: float) -> str | None:
@@ -41,6 +41,12 @@ def _connect(channel: grpc.Channel, timeout_s: float) -> str | None:
     except grpc.FutureTimeoutError:
         return f"no connection within {timeout_s} s"
     return None
+
+
+def _answer(stub: ServiceStub, request: dict[str, Any], *, config: dict[str, Any]) -> dict[str, Any]:
+    if request["op"] == "evaluateMany":
+        return {"answers": [_evaluate(stub, question, config=config) for question in request["questions"]]}
+    return _evaluate(stub, request, config=config)
 
 
 def _evaluate(stub: ServiceStub, request: dict[str, Any], *, config: dict[str, Any]) -> dict[str, Any]:
