@@ -12,6 +12,7 @@ from server.core.evaluation.snapshot import CompiledFlag
 from server.live.holder import Holder
 from server.live.watch import Hub
 from server.rpc.doors.grpcio import GrpcServer
+from server.rpc.doors.messages import WRITE_STALL_S
 from server.rpc.services import Services, make_services
 from server.rpc.table import Table
 from tests.fakes import fake_clock, holder_of, snapshot_of
@@ -58,11 +59,12 @@ async def serve() -> AsyncIterator[Serve]:
         holder: Holder | None = None,
         hub: Hub | None = None,
         table: Table | None = None,
+        write_stall_s: float = WRITE_STALL_S,
         **options: Any,
     ) -> Running:
         options.setdefault("clock", fake_clock)
         services = make_services(holder or holder_of(snapshot_of(*flags)), hub or Hub(), **options)
-        server = GrpcServer(services.table if table is None else table, services.drain)
+        server = GrpcServer(services.table if table is None else table, services.drain, write_stall_s=write_stall_s)
         (port,) = await server.start(["127.0.0.1:0"])
         channel = connect(port)
         running.append(Running(services, server, port, channel))

@@ -279,6 +279,30 @@ async def test_reconnect_storm_loses_nobody(serve: Serve) -> None:
     assert {b"\x0a\x0eprovider_ready"} == set(first)
 
 
+async def test_client_that_does_not_read_is_sent_away(serve: Serve) -> None:
+    """After the longest that a message waits; its handler ends, others are served, and it learns why when it reads."""
+    ended = asyncio.Event()
+
+    async def endless(raw: bytes, call: Call) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(100_000)
+        finally:
+            ended.set()
+
+    running = await serve(table={"/s/Stream": server_stream(endless), PATH: unary_sync(echo)}, write_stall_s=0.5)
+    stream: Any = running.channel.unary_stream("/s/Stream")(b"", timeout=30)
+    await stream.read()
+    await asyncio.wait_for(ended.wait(), 20)
+
+    assert b"x" == await running.call(PATH, b"x")
+    with pytest.raises(grpc.aio.AioRpcError, match=r"the client has not read for 0\.5 s") as told:
+        while True:
+            await stream.read()
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is told.value.code()
+    await asyncio.wait_for(running.server.drain(delay_s=0, grace_s=20), 10)
+
+
 async def test_streams_of_a_connection_are_limited(serve: Serve) -> None:
     """The server announces its limit of streams when a client connects: the defence against floods of resets."""
     running = await serve(table={PATH: unary_sync(echo)})

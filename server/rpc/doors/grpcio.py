@@ -1,8 +1,7 @@
 """Carry the table over grpc.aio, the official library and the reference for how gRPC behaves."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeAlias
 
@@ -10,6 +9,7 @@ import grpc
 import grpc.aio
 
 from server.rpc.call import Abort, MetadataEntry, abort_for
+from server.rpc.doors.messages import WRITE_STALL_S, Requests, Stalled, Writer
 from server.rpc.drain import Drain
 from server.rpc.status import Status
 from server.rpc.table import Bidi, Handler, Kind, ServerStream, Table, UnaryAsync, UnarySync
@@ -22,12 +22,13 @@ REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 
 PENDING_REQUESTS_MAX: Final = 20_000
 CONCURRENT_STREAMS_MAX: Final = 256
-AHEAD_MESSAGES_MAX: Final = 16
-AHEAD_BYTES_MAX: Final = 256 * 1024
+STALLED_STATUS_S: Final = 1.0
+"""How long to wait while the status goes to a client that does not read. It lies behind the message that is not
+read, and the core delivers it whenever the client reads on."""
+
 DRAIN_DELAY_S: Final = 2.0
 DRAIN_GRACE_S: Final = 10.0
 
-_EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # The stubs have forgotten it.
 _DETAILS_HEADER: Final = "grpc-status-details-bin"
 _GRPC_STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -73,8 +74,8 @@ class AddressUnavailable(OSError):
 class GrpcServer:
     """A grpc.aio server over a table, on any number of addresses."""
 
-    def __init__(self, table: Table, drain: Drain) -> None:
-        self._handlers = _Handlers(table, drain)
+    def __init__(self, table: Table, drain: Drain, *, write_stall_s: float = WRITE_STALL_S) -> None:
+        self._handlers = _Handlers(table, drain, write_stall_s)
         self._drain = drain
         self._server: grpc.aio.Server | None = None
 
@@ -136,9 +137,10 @@ def _add_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCre
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """The table as the library asks for it. No serializers: messages stay bytes."""
 
-    def __init__(self, table: Table, drain: Drain) -> None:
+    def __init__(self, table: Table, drain: Drain, write_stall_s: float) -> None:
         self._open_streams = 0
-        self._readers: set[_Requests] = set()
+        self._write_stall_s = write_stall_s
+        self._readers: set[Requests] = set()
         self._all_ended = asyncio.Event()
         self._drain = drain
         drain.when_ending(self._end_readers)
@@ -172,11 +174,14 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def _serve_stream(self, path: str, function: ServerStream) -> Serve:
         async def serve(request: bytes, context: Any) -> None:
             call = _GrpcCall(context)
+            write = Writer(context, self._write_stall_s)
             self._open_streams += 1
             try:
-                await _send_all(function(request, call), call, context)
+                await _send_all(function(request, call), call, write)
             except grpc.aio.BaseError:
                 raise _gone() from None
+            except Stalled as stalled:
+                await _abort_stalled(context, call, stalled)
             except Exception as error:
                 await _abort(context, call, abort_for(error, path))
             finally:
@@ -187,13 +192,13 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def _serve_bidi(self, path: str, function: Bidi) -> Serve:
         async def serve(_: Any, context: Any) -> None:
             call = _GrpcCall(context)
-            requests = _Requests(context)
+            requests = Requests(context)
             self._open_streams += 1
             self._readers.add(requests)
             if self._drain.ending:
                 requests.end()
             try:
-                await _send_all(function(requests, call), call, context)
+                await _send_all(function(requests, call), call, context.write)
             except grpc.aio.BaseError:
                 raise _gone() from None
             except Exception as error:
@@ -250,8 +255,9 @@ def _gone() -> asyncio.CancelledError:
     return asyncio.CancelledError("the call is over")
 
 
-async def _send_all(replies: AsyncIterator[bytes], call: "_GrpcCall", context: Any) -> None:
-    write = context.write
+async def _send_all(
+    replies: AsyncIterator[bytes], call: "_GrpcCall", write: Callable[[bytes], Awaitable[None]]
+) -> None:
     async with aclosing(replies) as messages:  # type: ignore[type-var]
         first = True
         async for reply in messages:
@@ -270,6 +276,15 @@ async def _abort(context: Any, call: "_GrpcCall", abort: Abort) -> None:
         trailing.append((_DETAILS_HEADER, abort.details))
     code = _GRPC_STATUS[abort.code if abort.code is not Status.OK else Status.INTERNAL]
     await context.abort(code, abort.message, tuple(trailing))
+
+
+async def _abort_stalled(context: Any, call: "_GrpcCall", abort: Abort) -> None:
+    """Leave a status with the core for a client that does not read now. Always raises."""
+    try:
+        async with asyncio.timeout(STALLED_STATUS_S):
+            await _abort(context, call, abort)
+    except TimeoutError:
+        raise _gone() from None
 
 
 class _GrpcCall:
@@ -320,72 +335,3 @@ class _GrpcCall:
             self._initial = None
         if self._trailing:
             self._context.set_trailing_metadata(tuple(self._trailing))
-
-
-class _Requests:
-    """Messages of a stream, read ahead so that reading and writing overlap; they end when `end` is called.
-
-    A read is never cancelled: the core may still write into its memory. Ending only stops waiting for it.
-    """
-
-    __slots__ = ("_ahead", "_ahead_bytes", "_context", "_ended", "_message", "_pump", "_room")
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-        self._ahead: deque[bytes] = deque()
-        self._ahead_bytes = 0
-        self._ended = False
-        self._message: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._pump = asyncio.create_task(self._read_ahead())
-
-    def end(self) -> None:
-        """Give out what was read, and nothing further."""
-        self._ended = True
-        _wake(self._message)
-        _wake(self._room)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._ahead:
-            if self._ended:
-                raise StopAsyncIteration
-            self._message = asyncio.get_running_loop().create_future()
-            await self._message
-        message = self._ahead.popleft()
-        self._ahead_bytes -= len(message)
-        if self._room is not None:
-            _wake(self._room)
-        return message
-
-    async def _read_ahead(self) -> None:
-        read = self._context.read
-        try:
-            # Asked before each read: after the call has ended, a read would touch a call that is no more.
-            while not self._ended:
-                message = await read()
-                if message is _EOF:
-                    break
-                self._ahead.append(message)
-                self._ahead_bytes += len(message)
-                if self._message is not None:
-                    _wake(self._message)
-                while self._must_wait():
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
-        except grpc.aio.BaseError:
-            # The call is over: cancelled, cut off or answered.
-            pass
-        finally:
-            self.end()
-
-    def _must_wait(self) -> bool:
-        is_full = len(self._ahead) >= AHEAD_MESSAGES_MAX or self._ahead_bytes >= AHEAD_BYTES_MAX
-        return is_full and not self._ended
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
