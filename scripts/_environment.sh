@@ -50,7 +50,7 @@ install_project() {
         "$PYTHON" -m pip install --quiet --editable "$ROOT" --group "$ROOT/pyproject.toml:dev" >&2
 }
 
-# On a bare CI machine, brings what the tests start besides Python: Node, a JDK and Maven. Elsewhere it does nothing,
+# On a bare CI machine, brings what the tests start besides Python: Node, a JDK, Maven and a browser. Elsewhere it does nothing,
 # and the tests that need an absent one say so and are skipped.
 prepare_machine() {
     local wanted=()
@@ -62,6 +62,7 @@ prepare_machine() {
     command -v npm >/dev/null || wanted+=(npm)
     command -v javac >/dev/null || wanted+=(default-jdk-headless)
     command -v mvn >/dev/null || wanted+=(maven)
+    command -v chromium >/dev/null || wanted+=(chromium)
     if [ "${#wanted[@]}" -gt 0 ]; then
         echo "Installing ${wanted[*]}" >&2
         apt_get update && apt_get install --yes --no-install-recommends "${wanted[@]}" ||
