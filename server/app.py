@@ -24,6 +24,7 @@ from server.operations.requests import RequestLog
 from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
 from server.rpc.metrics import measured
 from server.rpc.services import make_services
+from server.rpc.streams import StreamAge
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.tls import Tls, read_tls
@@ -105,6 +106,7 @@ async def serve(
         reflection=settings.reflection,
         enrichment=settings.enrichment,
         sync_metadata=settings.sync_metadata,
+        stream_age=StreamAge(settings.max_connection_age_s),
         seen_by=sources.evaluations.counter,
     )
     watchdog = Watchdog(
@@ -126,7 +128,11 @@ async def serve(
     engine = open_engine(settings.database_url)
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
     follower = Follower(engine, holder, last_known_good=kept, changed=changed)
-    grpc_server = GrpcServer(measured(services.table, sources.calls, log=sources.request_log), services.drain)
+    grpc_server = GrpcServer(
+        measured(services.table, sources.calls, log=sources.request_log),
+        services.drain,
+        connection_age_s=settings.max_connection_age_s,
+    )
     stopping = _stop_signals(loop)
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
     with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:

@@ -28,6 +28,9 @@ class Settings:
 
     drain_delay_s: float = 1.0
     drain_grace_s: float = 5.0
+    max_connection_age_s: float | None = None
+    """How long gRPC connections and streams last; None leaves it to the clients."""
+
     reflection: bool = True
     sync_metadata: bool = True
     """Whether flagd.sync.v1's deprecated GetMetadata answers."""

@@ -95,6 +95,14 @@ def serve(
         float, option("--drain-delay", "Seconds between saying NOT_SERVING and refusing calls.", min=0)
     ] = 1.0,
     drain_grace_s: Annotated[float, option("--drain-grace", "Seconds that calls in flight get to end.", min=0)] = 5.0,
+    max_connection_age_s: Annotated[
+        float | None,
+        option(
+            "--max-connection-age",
+            "Seconds, give or take a tenth, after which gRPC clients are asked to connect anew and streams end.",
+            min=1,
+        ),
+    ] = None,
     cors_origin: Annotated[
         list[str] | None,
         option(
@@ -150,6 +158,7 @@ def serve(
         last_known_good=_directory(last_known_good, database_url),
         drain_delay_s=drain_delay_s,
         drain_grace_s=drain_grace_s,
+        max_connection_age_s=max_connection_age_s,
         reflection=not no_reflection,
         sync_metadata=not disable_sync_metadata,
         cors_origins=tuple(parse_origin(each) for each in cors_origin or ()),

@@ -60,11 +60,17 @@ async def serve() -> AsyncIterator[Serve]:
         hub: Hub | None = None,
         table: Table | None = None,
         write_stall_s: float = WRITE_STALL_S,
+        connection_age_s: float | None = None,
         **options: Any,
     ) -> Running:
         options.setdefault("clock", fake_clock)
         services = make_services(holder or holder_of(snapshot_of(*flags)), hub or Hub(), **options)
-        server = GrpcServer(services.table if table is None else table, services.drain, write_stall_s=write_stall_s)
+        server = GrpcServer(
+            services.table if table is None else table,
+            services.drain,
+            write_stall_s=write_stall_s,
+            connection_age_s=connection_age_s,
+        )
         (port,) = await server.start(["127.0.0.1:0"])
         channel = connect(port)
         running.append(Running(services, server, port, channel))
