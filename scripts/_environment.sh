@@ -50,8 +50,8 @@ install_project() {
         "$PYTHON" -m pip install --quiet --editable "$ROOT" --group "$ROOT/pyproject.toml:dev" >&2
 }
 
-# On a bare CI machine, brings what the tests start besides Python: Node, a JDK, Maven and a browser. Elsewhere it does nothing,
-# and the tests that need an absent one say so and are skipped.
+# On a bare CI machine, brings what the tests start besides Python: Node, a JDK, Maven, a browser and curl. Elsewhere it
+# does nothing, and the tests that need an absent one say so and are skipped.
 prepare_machine() {
     local wanted=()
     if [ "${CI:-}" != true ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -63,6 +63,7 @@ prepare_machine() {
     command -v javac >/dev/null || wanted+=(default-jdk-headless)
     command -v mvn >/dev/null || wanted+=(maven)
     command -v chromium >/dev/null || wanted+=(chromium)
+    command -v curl >/dev/null || wanted+=(curl)
     if [ "${#wanted[@]}" -gt 0 ]; then
         echo "Installing ${wanted[*]}" >&2
         apt_get update && apt_get install --yes --no-install-recommends "${wanted[@]}" ||

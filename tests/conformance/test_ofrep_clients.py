@@ -22,20 +22,18 @@ from tests.conformance.testbed import read
 
 CHANGE_TIMEOUT_S: Final = 30.0
 
-MISMATCH: Final = "TYPE_MISMATCH"
-
 DIFFERENCES: Final[Mapping[tuple[str, str], Answer]] = {
     # Python compares types: the integer flag's 2147483647 is no float, the float flag's 3.5 no integer.
-    ("ofrep-python", "integer as float"): Answer(0.5, None, "ERROR", MISMATCH),
+    ("ofrep-python", "integer as float"): Answer(0.5, None, "ERROR", "TYPE_MISMATCH"),
     # Python reads the variant of every success, and there is none where the caller's own default holds.
     ("ofrep-python", "disabled"): Answer(True, None, "ERROR", "GENERAL"),
     ("ofrep-python", "no default"): Answer("mine", None, "ERROR", "GENERAL"),
     # JavaScript has one type of number.
     ("ofrep-node", "float as integer"): Answer(3.5, "more", "STATIC"),
     ("ofrep-web", "float as integer"): Answer(3.5, "more", "STATIC"),
-    # Node's 0.1.3 is older than OFREP 0.3.0: a success without a value is a mismatch to it.
-    ("ofrep-node", "disabled"): Answer(True, None, "ERROR", MISMATCH),
-    ("ofrep-node", "no default"): Answer("mine", None, "ERROR", MISMATCH),
+    # Node's 0.1.3 is older than OFREP 0.3.0: a success without a value is nothing to it.
+    ("ofrep-node", "disabled"): Answer(True, None, "ERROR", "GENERAL"),
+    ("ofrep-node", "no default"): Answer("mine", None, "ERROR", "GENERAL"),
 }
 """What a client makes of the same answer for reasons of its own, each with the reason."""
 
