@@ -73,6 +73,9 @@ EVALUATION_STEPS_MAX: Final = 5_000
 TEXT_RESULT_CHARS_MAX: Final = 8_192
 """Longest text that `cat` may build inside a rule."""
 
+LIST_TEXT_ITEMS_MAX: Final = 50
+"""Items of a list that a rule may use as a text; writing a caller's long list out again and again takes too long."""
+
 BATCH_EVALUATIONS_MAX: Final = 1_000_000
 BATCH_CONTEXTS_MAX: Final = 10_000
 WATCHED_KEYS_MAX: Final = 1_000

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import assume
 
-from server.core.evaluation.operators import Failure
+from server.core.evaluation.failure import Failure
 from server.core.resolution import ErrorCode
 from tests.oracle.javascript import to_javascript, to_json
 from tests.reference import RuleFailure

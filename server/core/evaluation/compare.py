@@ -7,10 +7,14 @@ Source: json-logic-js 2.0 and ECMAScript's abstract operations; corners in serve
 
 import math
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
+from server.core.evaluation.failure import Failure
 from server.core.json import Json
+from server.core.limits import LIST_TEXT_ITEMS_MAX
+from server.core.resolution import ErrorCode
 
 EXACT_INTEGER_MAX: Final = 2**53
 NUMERIC_TEXT_CHARS_MAX: Final = 400
@@ -153,8 +157,19 @@ def text_of(value: Json) -> str:
     if isinstance(value, int | float):
         return number_text(value)
     if isinstance(value, list):
-        return ",".join(map(to_text, value))
+        return ",".join(_item_texts(value, [LIST_TEXT_ITEMS_MAX]))
     return "[object Object]"
+
+
+def _item_texts(items: list[Json], room: list[int]) -> Iterator[str]:
+    """Texts of a list's items; `room` counts down over all the lists inside."""
+    for item in items:
+        room[0] -= 1
+        if room[0] < 0:
+            raise Failure(
+                ErrorCode.GENERAL, f"a list of more than {LIST_TEXT_ITEMS_MAX} items cannot be used as a text"
+            )
+        yield ",".join(_item_texts(item, room)) if isinstance(item, list) else to_text(item)
 
 
 @lru_cache(maxsize=4_096)

@@ -8,8 +8,8 @@ from server.core.environments import Bucketing
 from server.core.evaluation.code import binder
 from server.core.evaluation.compare import text_of
 from server.core.evaluation.exporting import export_flag
+from server.core.evaluation.failure import Failure
 from server.core.evaluation.lowering import LoweredFlag
-from server.core.evaluation.operators import Failure
 from server.core.evaluation.shapes import Reader
 from server.core.evaluation.snapshot import Clock, CompiledFlag, Evaluator
 from server.core.flags import ValueType

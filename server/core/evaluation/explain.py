@@ -9,8 +9,9 @@ from server.core.errors import InvalidDefinition
 from server.core.evaluation.bucketing import bucket, canonical_cbor, hash32, hash_limits, unit_text
 from server.core.evaluation.compare import truthy
 from server.core.evaluation.compiler import compile_rule
+from server.core.evaluation.failure import Failure
 from server.core.evaluation.lowering import write_out
-from server.core.evaluation.operators import Failure, shorthand_hash, unit_hash, weight_of
+from server.core.evaluation.operators import shorthand_hash, unit_hash, weight_of
 from server.core.evaluation.snapshot import Snapshot, missing
 from server.core.evaluation.snapshots import compile_one
 from server.core.flags import TARGETING_KEY, FlagConfig, FlagDefinition, Outside, Rule, Share, Split

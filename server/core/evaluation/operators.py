@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 from server.core.evaluation import compare
 from server.core.evaluation.bucketing import HASH_SPACE, canonical_cbor, hash32, hash_limits
 from server.core.evaluation.compare import text_of, to_number, to_text, truthy
+from server.core.evaluation.failure import Failure
 from server.core.json import Json
 from server.core.limits import EVALUATION_STEPS_MAX, LIST_ITEMS_MAX, TEXT_RESULT_CHARS_MAX, WEIGHT_SUM_MAX
 from server.core.resolution import ErrorCode
@@ -24,14 +25,6 @@ _VERSION: Final = re.compile(
     r"[vV]?(0|[1-9][0-9]*)(?:\.(0|[1-9][0-9]*)(?:\.(0|[1-9][0-9]*)"
     r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?)?)?"
 )
-
-
-class Failure(Exception):
-    """A rule that cannot give an answer; becomes a Resolution with this code and message."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        self.code = code
-        super().__init__(message)
 
 
 class _Missing:
@@ -178,7 +171,8 @@ def contains(needle: Json = None, haystack: Json = None) -> bool:
     if isinstance(haystack, str):
         return bool(haystack) and text_of(needle) in haystack
     if isinstance(haystack, list):
-        return any(compare.strict_equal(needle, item) for item in haystack)
+        # Python's own search is fast and finds too much only where true equals 1 and one list equals another.
+        return needle in haystack and any(compare.strict_equal(needle, item) for item in haystack)
     return False
 
 

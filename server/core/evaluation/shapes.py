@@ -35,7 +35,7 @@ from server.core.environments import Bucketing
 from server.core.evaluation import operators
 from server.core.evaluation.bucketing import hash_limits
 from server.core.evaluation.compare import as_double, text_of
-from server.core.evaluation.operators import Failure
+from server.core.evaluation.failure import Failure
 from server.core.flags import TARGETING_KEY
 from server.core.json import Json
 from server.core.limits import WEIGHT_SUM_MAX

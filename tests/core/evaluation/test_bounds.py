@@ -9,8 +9,8 @@ import pytest
 from server.core.environments import Bucketing, Environment
 from server.core.errors import InvalidDefinition
 from server.core.evaluation.compiler import compile_rule
+from server.core.evaluation.failure import Failure
 from server.core.evaluation.lowering import lower_flag
-from server.core.evaluation.operators import Failure
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flags import Flag, FlagConfig, FlagDefinition, ValueType
 from server.core.flagsets import FlagSet
@@ -53,6 +53,9 @@ HOSTILE = {
     "long version": {"or": [{"sem_ver": [{"var": "text"}, "=", "1.0.0"]}] * (RULE_NODES_MAX // 5)},
     "long hash": {"or": [{"fractional": [{"var": "text"}, [False, 1], [False, 1]]}] * 100},
     "search": {"or": [{"in": ["8", {"var": "text"}]}] * (RULE_NODES_MAX // 4)},
+    "long list as text": {"or": [{"==": [{"var": "floats"}, "x"]}] * (RULE_NODES_MAX // 4)},
+    "short list as text": {"or": [{"==": [{"var": "short"}, "x"]}] * (RULE_NODES_MAX // 4)},
+    "search in a long list": {"or": [{"in": [-1, {"var": "floats"}]}] * (RULE_NODES_MAX // 4)},
     "big list": {"in": [{"var": "text"}, [str(number) for number in range(LIST_ITEMS_MAX)]]},
     "deep": nested(RULE_DEPTH_MAX - 1, {"var": "text"}, lambda inner: {"!": [inner]}),
 }

@@ -8,7 +8,7 @@ import pytest
 
 from server.core.environments import Bucketing, Environment
 from server.core.evaluation.compiler import compile_rule
-from server.core.evaluation.operators import Failure
+from server.core.evaluation.failure import Failure
 from server.core.evaluation.snapshot import Clock, Snapshot
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, Rule, ValueType
