@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc
 import pytest
 
 from tests.cli.conftest import Run, Write
@@ -123,6 +124,25 @@ def test_an_address_that_is_no_database_is_refused(start: Start) -> None:
 
     assert 1 == process.returncode
     assert "expected sqlite:///" in err
+
+
+def test_contexts_and_streams_follow_the_options(start: Start, run: Run, write: Write) -> None:
+    """Values and headers reach the rules, and a stream ends at its age."""
+    told_tier = {"if": [{"var": "tier"}, {"cat": [{"var": "tier"}, {"var": "region"}]}, "none"]}
+    variants = {name: name for name in ("none", "goldeu", "fixedeu")}
+    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": "none", "targeting": told_tier}
+    run("import", write("flags.json", json.dumps({"flags": {"tier": flag}})))
+    added = ("--context-value=region=eu,tier=fixed", "--context-from-header=X-Tier=tier")
+    told = serving(start("--json", *added, "--max-connection-age=1"))
+    with grpc.insecure_channel(f"127.0.0.1:{told['grpc_port']}") as channel:
+        evaluate = channel.unary_unary("/flagd.evaluation.v1.Service/ResolveString", None, None)
+        fixed, header = (evaluate(b"\x0a\x04tier", metadata=each) for each in ((), (("x-tier", "gold"),)))
+        stream = channel.unary_stream("/flagd.evaluation.v2.Service/EventStream", None, None)(b"", timeout=TIMEOUT_S)
+        with pytest.raises(grpc.RpcError):
+            list(stream)
+
+    assert [True, True] == [b"fixedeu" in fixed, b"goldeu" in header]
+    assert (grpc.StatusCode.DEADLINE_EXCEEDED, True) == (stream.code(), "has lasted for 1 s" in stream.details())
 
 
 def test_contexts_and_streams_follow_the_options(start: Start, run: Run, write: Write) -> None:
