@@ -1,19 +1,66 @@
 """The command `flagstaff serve`, as a process of its own."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-import grpc
 import grpc
 import pytest
 
 from tests.cli.conftest import Run, Write
 from tests.cli.documents import SWITCH, document
-from tests.cli.servers import TIMEOUT_S, Start, serving, stopped
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+TIMEOUT_S: Final = 60.0
+FREE_PORTS: Final = ("--grpc-port=0", "--sync-port=0", "--http-port=0", "--drain-delay=0")
+
+Start: TypeAlias = Callable[..., subprocess.Popen[str]]
+"""(*options) -> the process, over the same database as `run`."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start servers in this test's directory, and stop them after it."""
+    processes: list[subprocess.Popen[str]] = []
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
+    environment = {**ours, "PYTHONPATH": str(ROOT), "FLAGSTAFF_DATABASE_URL": f"sqlite:///{tmp_path / 'flags.db'}"}
+
+    def begin(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "server", "serve", *FREE_PORTS, *options]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def serving(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The line that says where it serves."""
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    assert line, process.stderr.read()
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Ask it to stop: exit code and what else it wrote."""
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, out, err
 
 
 def ready(told: dict[str, Any]) -> Any:
@@ -124,25 +171,6 @@ def test_an_address_that_is_no_database_is_refused(start: Start) -> None:
 
     assert 1 == process.returncode
     assert "expected sqlite:///" in err
-
-
-def test_contexts_and_streams_follow_the_options(start: Start, run: Run, write: Write) -> None:
-    """Values and headers reach the rules, and a stream ends at its age."""
-    told_tier = {"if": [{"var": "tier"}, {"cat": [{"var": "tier"}, {"var": "region"}]}, "none"]}
-    variants = {name: name for name in ("none", "goldeu", "fixedeu")}
-    flag = {"state": "ENABLED", "variants": variants, "defaultVariant": "none", "targeting": told_tier}
-    run("import", write("flags.json", json.dumps({"flags": {"tier": flag}})))
-    added = ("--context-value=region=eu,tier=fixed", "--context-from-header=X-Tier=tier")
-    told = serving(start("--json", *added, "--max-connection-age=1"))
-    with grpc.insecure_channel(f"127.0.0.1:{told['grpc_port']}") as channel:
-        evaluate = channel.unary_unary("/flagd.evaluation.v1.Service/ResolveString", None, None)
-        fixed, header = (evaluate(b"\x0a\x04tier", metadata=each) for each in ((), (("x-tier", "gold"),)))
-        stream = channel.unary_stream("/flagd.evaluation.v2.Service/EventStream", None, None)(b"", timeout=TIMEOUT_S)
-        with pytest.raises(grpc.RpcError):
-            list(stream)
-
-    assert [True, True] == [b"fixedeu" in fixed, b"goldeu" in header]
-    assert (grpc.StatusCode.DEADLINE_EXCEEDED, True) == (stream.code(), "has lasted for 1 s" in stream.details())
 
 
 def test_contexts_and_streams_follow_the_options(start: Start, run: Run, write: Write) -> None:
