@@ -1,5 +1,6 @@
 """Put together what is served over HTTP: OFREP, its events, health, and the description of it all."""
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,8 @@ def _health_routes(
                 name: {"revision": each.revision, "flags": len(each.flags)} for name, each in serving.snapshots.items()
             },
             "staleSince": serving.stale_since,
+            # Which of several workers has answered.
+            "pid": os.getpid(),
         }
         return JSONResponse(body, status_code=200 if ready else 503)
 

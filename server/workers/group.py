@@ -53,8 +53,12 @@ def run_group(job: Job, *, count: int, started: Callable[[dict[str, Json]], None
     if sys.platform not in PLATFORMS:
         raise InvalidRequest(f"several workers need Linux or macOS, this is {sys.platform}; leave --workers at 1")
     settings = job.settings
-    with reserved(settings.host, (settings.grpc_port, settings.sync_port, settings.http_port)) as ports:
-        grpc_port, sync_port, http_port = ports
+    grpc_ports = (settings.grpc_port, settings.sync_port)
+    # HTTP's apart: the two of gRPC may be the same one, and workers could not tell that HTTP's is it too.
+    with (
+        reserved(settings.host, grpc_ports) as (grpc_port, sync_port),
+        reserved(settings.host, (settings.http_port,)) as (http_port,),
+    ):
         settings = replace(settings, grpc_port=grpc_port, sync_port=sync_port, http_port=http_port)
         asyncio.run(_Group(replace(job, settings=settings), count).run(started))
 
