@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +22,16 @@ from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
+from server.operations.counts import SeenBy, both
 from server.operations.requests import RequestLog
 from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
 from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
+from server.rpc.table import Table
 from server.settings import Settings
 from server.store.engine import open_engine
+from server.telemetry import set_up_tracing
 from server.tls import Tls, read_tls
 from server.web.app import WebOptions, make_app
 from server.web.metrics import Sources, make_registry, metrics_route
@@ -44,6 +49,10 @@ HTTP_HEADER_BYTES_MAX: Final = 32 * 1024
 
 HTTP_END_S: Final = 5
 """Streams have been ended when this begins, so only answers in flight are waited for."""
+
+TRACER: Final = "flagstaff"
+TRACES_END_S: Final = 5.0
+"""What the last spans get to be sent."""
 
 log = logging.getLogger("flagstaff.app")
 
@@ -99,6 +108,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     holder, hub = Holder(settings.flag_set), Hub()
     sources = Sources(holder, hub, RequestLog(slow_s=settings.slow_s, access_log=settings.access_log))
+    traces = _Traces(settings)
     services = make_services(
         holder,
         hub,
@@ -107,7 +117,7 @@ async def serve(
         enrichment=settings.enrichment,
         sync_metadata=settings.sync_metadata,
         stream_age=StreamAge(settings.max_connection_age_s),
-        seen_by=sources.evaluations.counter,
+        seen_by=traces.seen_by(sources.evaluations.counter),
     )
     watchdog = Watchdog(
         holder,
@@ -128,16 +138,13 @@ async def serve(
     engine = open_engine(settings.database_url)
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
     follower = Follower(engine, holder, last_known_good=kept, changed=changed)
-    grpc_server = GrpcServer(
-        measured(services.table, sources.calls, log=sources.request_log),
-        services.drain,
-        connection_age_s=settings.max_connection_age_s,
-    )
+    table = traces.table(measured(services.table, sources.calls, log=sources.request_log))
+    grpc_server = GrpcServer(table, services.drain, connection_age_s=settings.max_connection_age_s)
     stopping = _stop_signals(loop)
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
     with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
-        http = _Http(_web_app(settings, sources, leaving=lambda: services.drain.leaving), tls)
+        http = _Http(_web_app(settings, sources, traces, leaving=lambda: services.drain.leaving), tls)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
         watchdog.start()
@@ -155,10 +162,48 @@ async def serve(
         http.should_exit = True
         await http_task
         await asyncio.to_thread(follower.stop)
+        await asyncio.to_thread(traces.end)
         engine.dispose()
 
 
-def _web_app(settings: Settings, sources: Sources, *, leaving: Callable[[], bool]) -> ASGIApp:
+class _Traces:
+    """Spans around what is served, where they are wanted; OpenTelemetry is imported only then."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Errors: InvalidRequest when the endpoint cannot be used."""
+        self._provider = set_up_tracing(settings.otlp_endpoint, ratio=settings.trace_ratio, environ=os.environ)
+
+    def seen_by(self, counted: SeenBy) -> SeenBy:
+        if self._provider is None:
+            return counted
+        from server.operations.tracing import seen_by_trace  # noqa: PLC0415
+
+        return lambda protocol: both(counted(protocol), seen_by_trace)
+
+    def table(self, table: Table) -> Table:
+        if self._provider is None:
+            return table
+        from server.rpc.tracing import traced  # noqa: PLC0415
+
+        return traced(table, self._provider.get_tracer(TRACER))
+
+    def app(self, app: ASGIApp) -> ASGIApp:
+        if self._provider is None:
+            return app
+        from server.web.tracing import traced  # noqa: PLC0415
+
+        return traced(app, self._provider.get_tracer(TRACER))
+
+    def end(self) -> None:
+        """Send what is left, for as long as that may take."""
+        if self._provider is not None:
+            # Not in the loop's executor, whose threads are waited for without an end.
+            ending = threading.Thread(target=self._provider.shutdown, name="flagstaff-traces", daemon=True)
+            ending.start()
+            ending.join(TRACES_END_S)
+
+
+def _web_app(settings: Settings, sources: Sources, traces: _Traces, *, leaving: Callable[[], bool]) -> ASGIApp:
     options = WebOptions(
         cors_origins=settings.cors_origins, max_staleness_s=settings.max_staleness_s, enrichment=settings.enrichment
     )
@@ -168,10 +213,10 @@ def _web_app(settings: Settings, sources: Sources, *, leaving: Callable[[], bool
         clock=time.time,
         leaving=leaving,
         options=options,
-        seen=sources.evaluations.counter("ofrep"),
+        seen=traces.seen_by(sources.evaluations.counter)("ofrep"),
         more_routes=[metrics_route(make_registry(sources))],
     )
-    return observed(app, sources.requests, request_log=sources.request_log)
+    return traces.app(observed(app, sources.requests, request_log=sources.request_log))
 
 
 def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

@@ -60,6 +60,12 @@ class Settings:
     access_log: bool = False
     """Every request has one."""
 
+    otlp_endpoint: str | None = None
+    """Where traces go; None leaves it to OpenTelemetry's own variables, and without those there are none."""
+
+    trace_ratio: float = 0.01
+    """The share of traces that begin here and are recorded. A caller's decision for its own trace is kept."""
+
     max_lag_s: float = 2.0
     """How late the event loop may be."""
 

@@ -1,10 +1,26 @@
-"""Set up logging: plain lines for people, JSON lines for machines."""
+"""Set up what the server tells of itself: log lines, plain or JSON, and traces for OpenTelemetry."""
 
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from importlib import metadata
+from typing import TYPE_CHECKING, Final, TextIO
+from urllib.parse import urlsplit
+
+from server.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
+SERVICE_VARIABLES: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
+TRACES_PATH: Final = "/v1/traces"
+NO_EXTRA: Final = 'traces need OpenTelemetry, which is not installed; `pip install "flagstaff[otel]"` brings it'
+
+log = logging.getLogger("flagstaff.telemetry")
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -49,3 +65,67 @@ class PlainLines(logging.Formatter):
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def set_up_tracing(endpoint: str | None, *, ratio: float, environ: Mapping[str, str]) -> "TracerProvider | None":
+    """Send traces to an OTLP endpoint over HTTP; None when neither it nor OpenTelemetry's own variables name one.
+
+    The caller shuts the provider down, which sends what is left. OpenTelemetry's variables hold for everything that
+    is not given: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and so on.
+    Errors: InvalidRequest for a URL that is none, or when an endpoint was given and OpenTelemetry is not installed.
+    """
+    if endpoint is None and not any(environ.get(name) for name in ENDPOINT_VARIABLES):
+        return None
+    target = None if endpoint is None else traces_url(endpoint)
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
+    except ImportError:
+        if endpoint is not None:
+            raise InvalidRequest(NO_EXTRA) from None
+        # The variables are often set for everything in a cluster, whether it sends traces or not.
+        log.warning(NO_EXTRA)
+        return None
+    named = any(environ.get(name) for name in SERVICE_VARIABLES)
+    attributes = {**_version(), **({} if named else {"service.name": "flagstaff"})}
+    provider = TracerProvider(
+        # None: the SDK chooses by OTEL_TRACES_SAMPLER.
+        sampler=None if environ.get(SAMPLER_VARIABLE) else ParentBased(TraceIdRatioBased(ratio)),
+        resource=Resource.create(attributes),
+        shutdown_on_exit=False,
+    )
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=target)))
+    return provider
+
+
+def _version() -> dict[str, str]:
+    try:
+        return {"service.version": metadata.version("flagstaff")}
+    except metadata.PackageNotFoundError:
+        # Run from a checkout.
+        return {}
+
+
+def traces_url(endpoint: str) -> str:
+    """Where traces go: the endpoint as given when it has a path, else its /v1/traces. Errors: InvalidRequest."""
+    try:
+        parts = urlsplit(endpoint)
+        port_is_sound = parts.port is None or parts.port > 0
+    except ValueError:
+        raise InvalidRequest(_not_an_endpoint()) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_sound:
+        raise InvalidRequest(_not_an_endpoint())
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        # Such a URL would be logged by the exporter when it fails.
+        raise InvalidRequest(
+            "the OTLP endpoint may have no user, password or query; give credentials by OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    return endpoint if parts.path.strip("/") else endpoint.rstrip("/") + TRACES_PATH
+
+
+def _not_an_endpoint() -> str:
+    # The text itself is not repeated: it may hold a password.
+    return "the OTLP endpoint is no URL; expected http://HOST:4318 or https://HOST/PATH"

@@ -136,6 +136,14 @@ def serve(
         float, option("--max-lag-for", "Seconds that it may be later than --max-lag.", min=0)
     ] = 5.0,
     access_log: Annotated[bool, option("--access-log", "Log every request, not only failed and slow ones.")] = False,
+    otlp_endpoint: Annotated[
+        str | None,
+        option("--otlp-endpoint", "Send OpenTelemetry traces to http://HOST:4318. Needs flagstaff[otel]."),
+    ] = None,
+    trace_ratio: Annotated[
+        float,
+        option("--trace-ratio", "The share of traces that are recorded; callers decide for theirs.", min=0, max=1),
+    ] = 0.01,
     log_json: Annotated[bool, option("--log-json", "Log JSON lines, on standard error.")] = False,
     log_level: Annotated[LogLevel, option("--log-level", "How much to log.")] = LogLevel.INFO,
     as_json: AsJson = False,
@@ -165,6 +173,8 @@ def serve(
         max_staleness_s=max_staleness_s,
         slow_s=slow_s,
         access_log=access_log,
+        otlp_endpoint=otlp_endpoint,
+        trace_ratio=trace_ratio,
         max_lag_s=max_lag_s,
         max_lag_for_s=max_lag_for_s,
         tls_certificate=tls_cert,

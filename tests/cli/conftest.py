@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -11,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from server.cli.main import app
+from tests.cli.servers import FREE_PORTS, ROOT, Start
 
 SAMPLES: Final = Path(__file__).resolve().parents[2] / "server/samples/shop.yaml"
 
@@ -70,3 +73,24 @@ def shop(run: Run) -> Run:
     """A command line over the sample flags."""
     assert 0 == run("import", SAMPLES).code
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start servers in this test's directory, and stop them after it."""
+    processes: list[subprocess.Popen[str]] = []
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
+    environment = {**ours, "PYTHONPATH": str(ROOT), "FLAGSTAFF_DATABASE_URL": f"sqlite:///{tmp_path / 'flags.db'}"}
+
+    def begin(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "server", "serve", *FREE_PORTS, *options]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()

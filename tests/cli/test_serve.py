@@ -1,66 +1,18 @@
 """The command `flagstaff serve`, as a process of its own."""
 
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 import grpc
 import pytest
 
 from tests.cli.conftest import Run, Write
 from tests.cli.documents import SWITCH, document
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-TIMEOUT_S: Final = 60.0
-FREE_PORTS: Final = ("--grpc-port=0", "--sync-port=0", "--http-port=0", "--drain-delay=0")
-
-Start: TypeAlias = Callable[..., subprocess.Popen[str]]
-"""(*options) -> the process, over the same database as `run`."""
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start servers in this test's directory, and stop them after it."""
-    processes: list[subprocess.Popen[str]] = []
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
-    environment = {**ours, "PYTHONPATH": str(ROOT), "FLAGSTAFF_DATABASE_URL": f"sqlite:///{tmp_path / 'flags.db'}"}
-
-    def begin(*options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "server", "serve", *FREE_PORTS, *options]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        return process
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def serving(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The line that says where it serves."""
-    assert process.stdout is not None and process.stderr is not None
-    line = process.stdout.readline()
-    assert line, process.stderr.read()
-    told: dict[str, Any] = json.loads(line)
-    return told
-
-
-def stopped(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Ask it to stop: exit code and what else it wrote."""
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=TIMEOUT_S)
-    return process.returncode, out, err
+from tests.cli.servers import TIMEOUT_S, Start, serving, stopped
 
 
 def ready(told: dict[str, Any]) -> Any:
