@@ -62,6 +62,7 @@ prepare_machine() {
     command -v npm >/dev/null || wanted+=(npm)
     command -v javac >/dev/null || wanted+=(default-jdk-headless)
     command -v mvn >/dev/null || wanted+=(maven)
+    command -v go >/dev/null || wanted+=(golang-go)
     command -v chromium >/dev/null || wanted+=(chromium)
     command -v curl >/dev/null || wanted+=(curl)
     if [ "${#wanted[@]}" -gt 0 ]; then

@@ -5,7 +5,9 @@ What may differ is only how `fractional` hashes, which each provider's version d
 - Python (openfeature-flagd-core 2) has v3, the CBOR of a value; it is compared with a flag set of that bucketing.
 - Node (flagd-core 4) and Go (flagd's core 0.16) have v2, flagd's own.
 - Java 0.11.15, the last one in Maven Central, has v1, percentages, which flagd left in spring 2026 and which we do not
-  speak. It agrees on every flag without `fractional`, and must not on those with one: a newer version would.
+  speak. It agrees on flags without `fractional`, and must not on those with one: a newer version would.
+
+DIFFERENT names each flag that a client evaluates in another way, with the reason.
 """
 
 import random
@@ -44,6 +46,8 @@ DIFFERENT: Final[Mapping[str, Mapping[str, str]]] = {
     "java": {
         **dict.fromkeys(HASHED, "bucketing v1"),
         "disabled": "an error in this version, FLAG_NOT_FOUND; the application gets its own default either way",
+        "no-default": "an error in this version, GENERAL; the application gets its own default either way",
+        "raw-nested": "an absent number is not below 18 for its JsonLogic; for all others it counts as 0",
     },
 }
 """By client, the flags that it evaluates otherwise for reasons of its own. Not one flag more, and not one less."""
