@@ -1,6 +1,7 @@
 """Start servers and clients, and define the steps of flagd-testbed's features over them."""
 
 import os
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
@@ -344,8 +345,10 @@ def lose_connection(launchpad: launchpads.ServedLaunchpad, seconds: str) -> None
 
 
 @when("the flag was modified")
-def modify_flag(launchpad: launchpads.ServedLaunchpad) -> None:
-    """Commit a change beside the running server."""
+def modify_flag(case: Case, launchpad: launchpads.ServedLaunchpad) -> None:
+    """Commit a change beside the running server; what was announced before is another change."""
+    time.sleep(live.SETTLE_S)
+    case.client.forget()
     launchpad.post("change")
 
 

@@ -34,7 +34,9 @@ class Launchpad:
 
     def __init__(self, folder: Path, *, bucketing: str, certificates: Certificates) -> None:
         self.ports = free_ports()
-        self.log = folder / "server.log"
+        self.changing = "foo"
+        """The value of the flag that the suites watch."""
+
         self._folder, self._bucketing = folder, bucketing
         self._database = f"sqlite:///{folder / 'flags.db'}"
         self._configs: Mapping[str, tuple[str, ...]] = {
@@ -48,9 +50,14 @@ class Launchpad:
         self._is_untouched = True
         self._restarting: threading.Timer | None = None
         self._lock = threading.RLock()
-        self._change_count = 0
         for number, flag_set in enumerate(flag_sets(bucketing)):
             import_flags(folder / f"flags-{number}.json", flag_set, database=self._database)
+
+    @property
+    def server(self) -> Server:
+        """The server that runs. Errors: AssertionError when none does."""
+        assert self._server is not None, "the server is stopped"
+        return self._server
 
     def start(self, config: str) -> None:
         """Serve with a configuration, anew unless nothing has happened to the one that runs.
@@ -88,9 +95,8 @@ class Launchpad:
         with self._lock:
             # A server tells clients that come back what changed lately: a later scenario must not hear of this.
             self._is_untouched = False
-            self._change_count += 1
             flag = testbed.all_flags()["flags"][CHANGING_FLAG]
-            flag["defaultVariant"] = ("foo", "bar")[self._change_count % 2]
+            self.changing = flag["defaultVariant"] = "bar" if self.changing == "foo" else "foo"
             change = FlagSetFile({"flags": {CHANGING_FLAG: flag}}, source=testbed.ALL_SOURCE, bucketing=self._bucketing)
             import_flags(self._folder / "change.json", change, database=self._database)
 

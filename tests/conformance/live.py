@@ -14,6 +14,9 @@ from tests.conformance.testbed import ROOT
 
 READY_TIMEOUT_S: Final = 30.0
 EVENT_TIMEOUT_S: Final = 30.0
+SETTLE_S: Final = 0.25
+"""After a start the server names all flags to who connects; this is not the change that a scenario makes."""
+
 COMMON: Final[Mapping[str, Any]] = {
     # Twice the official suite's 1,000: a call during an outage has to end within it, and machines are busy.
     "deadlineMs": 2_000,

@@ -159,6 +159,10 @@ class Driver:
         taken: dict[str, Any] | None = self.ask("take", event=event, timeoutMs=round(timeout_s * 1000))["event"]
         return taken
 
+    def forget(self) -> None:
+        """Pass over the events that have come so far."""
+        self.ask("forget")
+
     def status(self) -> str:
         """The provider's state as the application sees it."""
         return str(self.ask("status")["status"])

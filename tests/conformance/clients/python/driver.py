@@ -51,6 +51,11 @@ class Events:
 
         return handle
 
+    def forget(self) -> None:
+        """Pass over all that has come."""
+        with self._arrived:
+            self._next = len(self._events)
+
     def take(self, name: str, timeout_s: float) -> dict[str, Any] | None:
         """The next event of a type, after whatever was taken before; what lies between is passed over."""
         deadline = time.monotonic() + timeout_s
@@ -99,6 +104,9 @@ def _answer(client: OpenFeatureClient, events: Events, *, request: dict[str, Any
             return {}
         case "take":
             return {"event": events.take(request["event"], request["timeoutMs"] / 1000)}
+        case "forget":
+            events.forget()
+            return {}
         case "status":
             return {"status": client.get_provider_status().value}
         case "config":
