@@ -1,4 +1,4 @@
-"""flagd.sync.v1: whole flag sets at once and after each change, the same bytes for everybody, and every status."""
+"""Hold flagd.sync.v1 to its word: whole sets at once and after each change, one encoding for all, every status."""
 
 import asyncio
 import json
