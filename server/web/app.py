@@ -66,9 +66,9 @@ def make_app(
     )
     application = Starlette(
         routes=[
-            Route(EVALUATE_PATH, BulkEvaluation(ofrep), methods=["POST"]),
-            # A key may have slashes.
+            # Looked at in this order: what is asked most stands first. A key may have slashes.
             Route(f"{EVALUATE_PATH}/{{key:path}}", SingleEvaluation(ofrep), methods=["POST"]),
+            Route(EVALUATE_PATH, BulkEvaluation(ofrep), methods=["POST"]),
             Route(EVENTS_PATH, events, methods=["GET"]),
             *_health_routes(holder, clock, leaving, options.max_staleness_s),
             openapi_route(),

@@ -115,4 +115,4 @@ def test_a_page_is_told_of_a_change(server: Server, folder: Path) -> None:
     finally:
         running.stop()
 
-    assert (True, ["boolean"], False) == (before["value"], change, after["value"])
+    assert (True, {"flags": ["boolean"]}, False) == (before["value"], change, after["value"])

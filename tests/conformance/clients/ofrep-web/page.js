@@ -16,7 +16,7 @@ window.connect = async ({ baseUrl, selector, context }) => {
   const headers = selector === undefined ? [] : [['flagd-selector', selector]];
   // Without the cache of the browser, so that every answer is the server's.
   const provider = new OFREPWebProvider({ baseUrl, headers, cacheMode: 'disabled' });
-  OpenFeature.addHandler(ProviderEvents.ConfigurationChanged, (event) => changes.push(event?.flagsChanged ?? []));
+  OpenFeature.addHandler(ProviderEvents.ConfigurationChanged, (event) => changes.push({ flags: event?.flagsChanged ?? [] }));
   await OpenFeature.setContext(context);
   await OpenFeature.setProviderAndWait(provider);
 };
@@ -34,7 +34,7 @@ window.evaluate = async ({ type, key, default: fallback, context }) => {
   };
 };
 
-// The flags of the next change that the provider announced; null when none comes in time.
+// The next change that the provider announced; null when none comes in time.
 window.takeChange = async (timeoutMs) => {
   const until = Date.now() + timeoutMs;
   while (changes.length === 0 && Date.now() < until) {
