@@ -1,5 +1,6 @@
 """Tell web clients by server-sent events that flags changed, so that they evaluate again.
 
+An event also tells when the answers of a flag may have changed by themselves, because its rule has an instant in it.
 A client that comes back names the state that it knew (`Last-Event-ID`) and is told at once when there is another. A new
 one is told when something changed lately, because that may have been between its evaluation and this stream.
 
@@ -8,7 +9,9 @@ Source: OFREP 0.3.0, service/event-streams.yaml, ADR-0008.
 
 import asyncio
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -35,6 +38,9 @@ SEND_TIMEOUT_S: Final = 30.0
 RETRY_MS_MIN: Final = 1_000
 RETRY_MS_SPREAD: Final = 4_000
 """When a stream ends, clients wait from RETRY_MS_MIN to this much more, so that not all come at once."""
+
+TIMED_SPREAD_S: Final = 1.0
+"""Clients are told of an instant within this time of it, not all at once."""
 
 BUSY_RETRY_S: Final = 10
 NO_SUCH_SET: Final = 404
@@ -89,7 +95,7 @@ class Events:
                     await send({"type": "http.response.body"})
                     return
                 greeting = self._greeting(snapshot, headers_of(scope))
-                await _until_gone(receive, self._tell(subscription, greeting, send))
+                await _until_gone(receive, self._tell(subscription, snapshot, greeting=greeting, send=send))
         finally:
             self._count -= 1
 
@@ -109,18 +115,29 @@ class Events:
         # An id without data is no event: the browser only remembers it, and sends it when it comes back.
         return retry + (self._event(snapshot) if is_behind else f"id: {set_tag(snapshot)}\n\n".encode())
 
-    async def _tell(self, subscription: Subscription, greeting: bytes, send: Send) -> None:
+    async def _tell(self, subscription: Subscription, snapshot: Snapshot, *, greeting: bytes, send: Send) -> None:
         with contextlib.suppress(TimeoutError):
             await _send(send, {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             await _send(send, {"type": "http.response.body", "body": greeting, "more_body": True})
+            due = self._due(snapshot)
             while True:
-                news = await subscription.take(timeout_s=self._keep_alive_s)
+                news = await subscription.take(timeout_s=min(self._keep_alive_s, max(0.0, due - self._clock())))
                 if subscription.closed or (news is not None and news.snapshot is None):
                     # The server drains, or the flag set is gone.
                     break
-                part = _KEEP_ALIVE if news is None or news.snapshot is None else self._event(news.snapshot)
+                part = _KEEP_ALIVE
+                if news is not None and news.snapshot is not None:
+                    snapshot = news.snapshot
+                if news is not None or self._clock() >= due:
+                    part, due = self._event(snapshot), self._due(snapshot)
                 await _send(send, {"type": "http.response.body", "body": part, "more_body": True})
             await _send(send, {"type": "http.response.body"})
+
+    def _due(self, snapshot: Snapshot) -> float:
+        """When to tell of the next instant at which an answer may change by itself; infinity when there is none."""
+        instants = _instants(snapshot)
+        place = bisect_right(instants, self._clock())
+        return inf if place == len(instants) else instants[place] + TIMED_SPREAD_S * self._chance()
 
     def _event(self, snapshot: Snapshot) -> bytes:
         """The event that tells of a snapshot, encoded once for all streams."""
@@ -130,6 +147,17 @@ class Events:
             data = compact({"type": "refetchEvaluation", "etag": tag, "lastModified": int(self._clock())})
             known = snapshot.wire["web.event"] = b"event: message\nid: " + tag.encode() + b"\ndata: " + data + b"\n\n"
         return known
+
+
+def _instants(snapshot: Snapshot) -> tuple[int, ...]:
+    """Ascending, once per snapshot. Flags that compute with the time are left out: they change every second."""
+    known: tuple[int, ...] | None = snapshot.wire.get("web.instants")
+    if known is None:
+        clocks = (flag.clock for flag in snapshot.flags.values() if flag.clock is not None)
+        # An answer may be another one from an instant on, or only after it.
+        found = {instant + after for clock in clocks for instant in clock.instants for after in (0, 1)}
+        known = snapshot.wire["web.instants"] = tuple(sorted(found))
+    return known
 
 
 def _refusal(error: FlagstaffError) -> Reply:

@@ -10,10 +10,12 @@ from typing import Any, Final
 from starlette.types import ASGIApp
 
 from server.core.evaluation.difference import FlagChange
-from server.core.evaluation.snapshot import Snapshot
+from server.core.evaluation.snapshot import Clock, CompiledFlag, Snapshot
+from server.core.flags import ValueType
 from server.live.holder import Holder, Serving
 from server.live.watch import Hub, SetChange
 from server.web.app import WebOptions
+from server.web.events import Events
 from server.web.tags import set_tag
 from tests.fakes import DEFAULT_SET, NOW, answer, holder_of, snapshot_of, static_flag
 from tests.web.asking import EVENTS, app_of, client_of
@@ -152,6 +154,23 @@ async def test_keep_alive() -> None:
         await opened.greeting()
 
         assert ": keep-alive\n\n" == await opened.text()
+
+
+async def test_an_instant_of_a_rule_is_told() -> None:
+    """A flag that changes by itself is told of when its instant has passed, and not before."""
+    timed = CompiledFlag(
+        "timed", ValueType.BOOLEAN, static_flag(answer("timed", True)).evaluate, frozenset(), clock=Clock((100,))
+    )
+    holder, now = holder_of(snapshot_of(timed)), [99.0]
+    app = Events(holder, Hub(), clock=lambda: now[0], chance=lambda: 0.0, keep_alive_s=0.01)
+    async with stream(app) as (opened, _):
+        await opened.greeting()
+        before = await opened.text()
+        now[0] = 100.0
+        # What was on its way is still a comment.
+        parts = [await opened.text() for _ in range(3)]
+
+    assert (": keep-alive\n\n", True) == (before, any("refetchEvaluation" in part for part in parts))
 
 
 async def test_draining_ends_streams() -> None:
