@@ -16,6 +16,7 @@ from server.core.evaluation.snapshots import compile_one
 from server.core.flags import FlagDefinition
 from server.core.json import Json
 from server.core.segments import Segment
+from server.live.dependents import affected_by, carry_over, index_of
 from server.store.environments import read_environment
 from server.store.flagsets import StoredFlagSet, load_parts, stream_documents, touched_since
 from server.store.garbage import collector_paused
@@ -45,10 +46,13 @@ def load_snapshot(connection: Connection, *, project: str, environment: str) -> 
             elif definition.flag.archived_at is None:
                 compiled[key] = compile_one(definition, flags={}, segments=segments, environment=stored.environment)
         compiled.update(_compile(load_with_references(connection, stored.environment, waiting), waiting))
+        snapshot = Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
+        # Made now, so that the first commit is seen as soon as later ones.
+        index_of(snapshot)
         # What was loaded lives long. Set aside, it is not walked when the collector goes on, nor ever after; nothing
         # in it needs the collector to be freed.
         gc.freeze()
-    return Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
+    return snapshot
 
 
 def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
@@ -70,7 +74,9 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
     for key in affected - compiled.keys():
         flags.pop(key, None)
     flags.update(compiled)
-    return Snapshot(environment=stored.environment, revision=stored.revision, flags=flags)
+    refreshed = Snapshot(environment=stored.environment, revision=stored.revision, flags=flags)
+    carry_over(snapshot, refreshed, keys=affected)
+    return refreshed
 
 
 def compile_documents(stored: StoredFlagSet) -> Snapshot:
@@ -107,14 +113,8 @@ def load_with_references(connection: Connection, where: Environment, keys: Colle
 
 def _affected(snapshot: Snapshot, flags: Collection[str], segments: Collection[str]) -> frozenset[str]:
     """Keys of the touched flags, of those that were compiled from something touched, and of quarantined ones."""
-    touched = {("flag", key) for key in flags} | {("segment", key) for key in segments}
-    dependents = [
-        key
-        for key, flag in snapshot.flags.items()
-        # Most flags refer to nothing, which is seen at once.
-        if (flag.references and not touched.isdisjoint(flag.references)) or flag.quarantine
-    ]
-    return frozenset(flags).union(dependents)
+    touched = [*(("flag", key) for key in flags), *(("segment", key) for key in segments)]
+    return affected_by(snapshot, touched).union(flags)
 
 
 @dataclass(frozen=True, slots=True)
