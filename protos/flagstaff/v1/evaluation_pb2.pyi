@@ -406,7 +406,9 @@ class WatchRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     flag_set: _builtins.str
     resume_token: _builtins.bytes
-    """From the last message that was received; empty for a first subscription."""
+    """From the last message that had one; empty for a first subscription. Tokens are opaque, and good for the same
+    flag set, flags and context only.
+    """
     @_builtins.property
     def context(self) -> _struct_pb2.Struct: ...
     @_builtins.property
@@ -431,7 +433,10 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """Values for one context. The first message of a call is a SNAPSHOT, or CHANGES since the resume token."""
+    """Values for one context. The first message of a call is a SNAPSHOT or, where a resume token was given, CHANGES since
+    it or a RESYNC. What is too long for one message comes in several: CHANGES of the same revision follow, and only the
+    last of them has a resume token.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -476,7 +481,7 @@ class WatchResponse(_message.Message):
     def resolutions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resolution]: ...
     @_builtins.property
     def removed_flag_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Flags that are no longer there."""
+        """Flags that are no longer there. One that was asked for by its key has its FLAG_NOT_FOUND in resolutions, too."""
 
     def __init__(
         self,

@@ -84,7 +84,9 @@ class EvaluationServiceServicer:
     def Watch(self, request, context):
         """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
         revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
-        evaluated again when their instant passes.
+        evaluated again when their instant passes. The call never ends with OK: UNAVAILABLE when the server stops,
+        DEADLINE_EXCEEDED at the server's limit of age, RESOURCE_EXHAUSTED when the client did not read for too long,
+        ABORTED when the flag set went back to an earlier revision. Subscribe again, with the last resume token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

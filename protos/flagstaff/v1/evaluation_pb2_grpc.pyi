@@ -47,7 +47,9 @@ class EvaluationServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_evaluation_pb2.WatchRequest, _evaluation_pb2.WatchResponse]
     """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
     revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
-    evaluated again when their instant passes.
+    evaluated again when their instant passes. The call never ends with OK: UNAVAILABLE when the server stops,
+    DEADLINE_EXCEEDED at the server's limit of age, RESOURCE_EXHAUSTED when the client did not read for too long,
+    ABORTED when the flag set went back to an earlier revision. Subscribe again, with the last resume token.
     """
 
 @_typing.type_check_only
@@ -64,7 +66,9 @@ class EvaluationServiceAsyncStub(EvaluationServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_evaluation_pb2.WatchRequest, _evaluation_pb2.WatchResponse]  # type: ignore[assignment]
     """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
     revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
-    evaluated again when their instant passes.
+    evaluated again when their instant passes. The call never ends with OK: UNAVAILABLE when the server stops,
+    DEADLINE_EXCEEDED at the server's limit of age, RESOURCE_EXHAUSTED when the client did not read for too long,
+    ABORTED when the flag set went back to an earlier revision. Subscribe again, with the last resume token.
     """
 
 class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -102,7 +106,9 @@ class EvaluationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_evaluation_pb2.WatchResponse], _abc.AsyncIterator[_evaluation_pb2.WatchResponse]]:
         """Subscribes a context: its values now, then, after each change, those that changed for it, in the order of
         revisions. A change that leaves this context's values alone sends nothing. Rules that look at the clock are
-        evaluated again when their instant passes.
+        evaluated again when their instant passes. The call never ends with OK: UNAVAILABLE when the server stops,
+        DEADLINE_EXCEEDED at the server's limit of age, RESOURCE_EXHAUSTED when the client did not read for too long,
+        ABORTED when the flag set went back to an earlier revision. Subscribe again, with the last resume token.
         """
 
 def add_EvaluationServiceServicer_to_server(servicer: EvaluationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
