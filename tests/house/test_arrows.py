@@ -32,7 +32,7 @@ DEPTH = {room: depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 
 @pytest.mark.parametrize("name", python_files("server", "webhooks"))
 def test_imports_follow_the_arrows(name: str) -> None:
-    """`cli -> app -> rpc, web, scheduling -> operations -> live -> store -> webhooks, core`; never back."""
+    """`cli -> workers -> app -> rpc, web, scheduling -> operations -> live -> store -> webhooks, core`; never back."""
     assert [] == arrow_problems(name, read(name))
 
 
