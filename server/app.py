@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
+from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from server.core.json import Json
@@ -36,6 +38,7 @@ from server.tls import Tls, read_tls
 from server.web.app import WebOptions, make_app
 from server.web.metrics import Sources, make_registry, metrics_route
 from server.web.observed import observed
+from server.web.peers import Peers
 
 HTTP_KEEP_ALIVE_S: Final = 5
 """A connection without a request is kept for this long; balancers that keep theirs longer open a new one."""
@@ -144,7 +147,11 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, follower.reload)
     with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
-        http = _Http(_web_app(settings, sources, traces, leaving=lambda: services.drain.leaving), tls)
+        registry = make_registry(sources)
+        peers = await _join_group(settings, registry)
+        more = [metrics_route(registry, peers)]
+        web = _web_app(settings, sources, traces, leaving=lambda: services.drain.leaving, more_routes=more)
+        http = _Http(web, tls)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
         watchdog.start()
@@ -161,6 +168,8 @@ async def serve(
         await grpc_server.drain(delay_s=settings.drain_delay_s, grace_s=settings.drain_grace_s)
         http.should_exit = True
         await http_task
+        if peers is not None:
+            await peers.stop()
         await asyncio.to_thread(follower.stop)
         await asyncio.to_thread(traces.end)
         engine.dispose()
@@ -203,7 +212,27 @@ class _Traces:
             ending.join(TRACES_END_S)
 
 
-def _web_app(settings: Settings, sources: Sources, traces: _Traces, *, leaving: Callable[[], bool]) -> ASGIApp:
+async def _join_group(settings: Settings, registry: CollectorRegistry) -> Peers | None:
+    if settings.group_directory is None:
+        return None
+    peers = Peers(settings.group_directory, settings.group_place, registry)
+    try:
+        await peers.start()
+    except OSError as error:
+        # A directory with too long a name, or none that may be written: flags are served all the same.
+        log.warning("/metrics shows the process alone that is asked", extra={"error": str(error)})
+        return None
+    return peers
+
+
+def _web_app(
+    settings: Settings,
+    sources: Sources,
+    traces: _Traces,
+    *,
+    leaving: Callable[[], bool],
+    more_routes: Sequence[BaseRoute],
+) -> ASGIApp:
     options = WebOptions(
         cors_origins=settings.cors_origins, max_staleness_s=settings.max_staleness_s, enrichment=settings.enrichment
     )
@@ -214,7 +243,7 @@ def _web_app(settings: Settings, sources: Sources, traces: _Traces, *, leaving: 
         leaving=leaving,
         options=options,
         seen=traces.seen_by(sources.evaluations.counter)("ofrep"),
-        more_routes=[metrics_route(make_registry(sources))],
+        more_routes=more_routes,
     )
     return traces.app(observed(app, sources.requests, request_log=sources.request_log))
 

@@ -72,6 +72,12 @@ class Settings:
     max_lag_for_s: float = 5.0
     """How long it may be later than that before health says NOT_SERVING."""
 
+    group_directory: Path | None = None
+    """Where the processes of a group find each other, readable by this user alone; None for a process by itself."""
+
+    group_place: int = 0
+    """Which of the group's processes this is."""
+
     @property
     def flag_set(self) -> str:
         """The flag set for clients that name none."""

@@ -7,7 +7,7 @@ come from our own tables, statuses and reasons are closed sets, flag sets have a
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -24,6 +24,7 @@ from server.live.watch import Hub
 from server.operations.counts import FLAG_SETS_MAX, OTHER, EvaluationCounts
 from server.operations.figures import CallFigures, Histogram
 from server.operations.requests import RequestLog
+from server.web.peers import Peers
 
 PATH: Final = "/metrics"
 _QUARANTINED: Final = "counts.quarantined"
@@ -57,13 +58,14 @@ def make_registry(sources: Sources, *, clock: Callable[[], float] = time.time) -
     return registry
 
 
-def metrics_route(registry: CollectorRegistry) -> Route:
-    """GET /metrics."""
+def metrics_route(registry: CollectorRegistry, peers: Peers | None = None) -> Route:
+    """GET /metrics; for a group of processes, with the figures of all of them."""
 
     async def metrics(request: Request) -> Response:
         """All figures, in the format that the scraper prefers."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": content_type})
+        figures: Any = registry if peers is None else await peers.gather()
+        return Response(encode(figures), headers={"content-type": content_type})
 
     return Route(PATH, metrics)
 

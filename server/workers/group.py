@@ -9,10 +9,12 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from server.core.errors import InvalidRequest
@@ -58,8 +60,16 @@ def run_group(job: Job, *, count: int, started: Callable[[dict[str, Json]], None
     with (
         reserved(settings.host, grpc_ports) as (grpc_port, sync_port),
         reserved(settings.host, (settings.http_port,)) as (http_port,),
+        # Readable by this user alone. Short, for the name of a socket may not be long.
+        tempfile.TemporaryDirectory(prefix="flagstaff-") as directory,
     ):
-        settings = replace(settings, grpc_port=grpc_port, sync_port=sync_port, http_port=http_port)
+        settings = replace(
+            settings,
+            grpc_port=grpc_port,
+            sync_port=sync_port,
+            http_port=http_port,
+            group_directory=Path(directory),
+        )
         asyncio.run(_Group(replace(job, settings=settings), count).run(started))
 
 
@@ -154,7 +164,8 @@ class _Group:
         log.info("starting a worker", extra={"worker": process.pid, "place": place})
         assert process.stdin is not None
         # The pipe stays open: by its end a worker knows that we are gone.
-        process.stdin.write(base64.b64encode(pickle.dumps(self._job)) + b"\n")
+        job = replace(self._job, settings=replace(self._job.settings, group_place=place))
+        process.stdin.write(base64.b64encode(pickle.dumps(job)) + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         worker = _Worker(process)
