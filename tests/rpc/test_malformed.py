@@ -47,7 +47,7 @@ def holder() -> Holder:
 
 def malformed(path: str) -> Iterable[tuple[str, bytes]]:
     """What a method must refuse; a request without fields has no text that could be wrong."""
-    is_empty = path.endswith(("EventStream", "List"))
+    is_empty = path.endswith(("EventStream", "GetMetadata", "List"))
     return [(name, raw) for name, raw in MALFORMED.items() if not (is_empty and "UTF-8" in name)]
 
 
