@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -30,6 +32,7 @@ from tests.fakes import (
 )
 from tests.web.asgi import ask
 
+ROOT: Final = Path(__file__).resolve().parents[2]
 DEFAULT: Final = "default/production"
 
 
@@ -162,3 +165,12 @@ def test_no_series_grows_with_keys_or_contexts(sources: Sources) -> None:
     first = evaluate(100)
 
     assert (True, first) == (len(first) > 50, evaluate(2_500))
+
+
+def test_the_readme_has_every_metric(sources: Sources) -> None:
+    """And none that is not there; `flagstaff_workers` belongs to a group of processes."""
+    told = re.findall(r"`(flagstaff_\w+)`", (ROOT / "README.md").read_text())
+    metrics = [metric for metric in make_registry(sources).collect() if metric.name.startswith("flagstaff_")]
+    shown = [f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in metrics]
+
+    assert sorted({*shown, "flagstaff_workers"}) == sorted(set(told))
