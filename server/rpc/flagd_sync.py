@@ -24,6 +24,7 @@ from server.operations.evaluate import find, select
 from server.rpc.call import Abort, Call
 from server.rpc.convert import field
 from server.rpc.flagd_evaluation import SELECTOR_HEADER
+from server.rpc.room import Room
 from server.rpc.status import Status
 from server.rpc.table import Table, server_stream, unary_sync
 
@@ -31,17 +32,26 @@ SERVICE: Final = "flagd.sync.v1.FlagSyncService"
 LOOK_S: Final = 60.0
 """A stream looks by itself this often, should it not have been told of a change."""
 
+SENDING_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Messages that are being written at once, all streams together: what a crowd that does not read costs in memory."""
+
 _WIRE: Final = "flagd.sync.v1"
 
 
 def flagd_sync_table(
-    holder: Holder, hub: Hub, *, static_context: Mapping[str, str], metadata: bool = True, look_s: float = LOOK_S
+    holder: Holder,
+    hub: Hub,
+    *,
+    static_context: Mapping[str, str],
+    metadata: bool = True,
+    look_s: float = LOOK_S,
+    sending_bytes_max: int = SENDING_BYTES_MAX,
 ) -> Table:
     """Handlers of the service. Without `metadata`, GetMetadata is UNIMPLEMENTED.
 
     Errors: InvalidRequest when the static context is too large to be sent along.
     """
-    service = _FlagdSync(holder, hub, static_context, look_s)
+    service = _FlagdSync(holder, hub, static_context, look_s, Room(sending_bytes_max))
     return {
         f"/{SERVICE}/SyncFlags": server_stream(service.sync_flags),
         f"/{SERVICE}/FetchAllFlags": unary_sync(service.fetch_all_flags),
@@ -50,10 +60,11 @@ def flagd_sync_table(
 
 
 class _FlagdSync:
-    def __init__(self, holder: Holder, hub: Hub, static_context: Mapping[str, str], look_s: float) -> None:
+    def __init__(self, holder: Holder, hub: Hub, static_context: Mapping[str, str], look_s: float, room: Room) -> None:
         self._holder = holder
         self._hub = hub
         self._look_s = look_s
+        self._room = room
         context = Struct()
         context.update(static_context)
         # Field 2 of two messages. Present also when it is empty: the Python provider takes an absent one as a mistake.
@@ -73,7 +84,10 @@ class _FlagdSync:
                 # Not what the mailbox holds: a new alias or a reload without changes may have come after it.
                 message = self._message(find(self._holder, flag_set))
                 if message != sent:
-                    yield message
+                    async with self._room.hold(len(message)):
+                        # There may be a newer one by now.
+                        message = self._message(find(self._holder, flag_set))
+                        yield message
                 # Of two equal ones the newer is kept, which the next comparison knows at sight.
                 sent = message
                 await subscription.take(timeout_s=self._look_s)

@@ -58,9 +58,9 @@ def request(selector: str = "") -> bytes:
 class Wired:
     """The handlers without a wire."""
 
-    def __init__(self, *snapshots: Snapshot, look_s: float = 60.0, **static_context: str) -> None:
+    def __init__(self, *snapshots: Snapshot, static_context: Mapping[str, str] | None = None, **options: Any) -> None:
         self.holder, self.hub = holder_of(*snapshots), Hub()
-        self.table = flagd_sync_table(self.holder, self.hub, static_context=static_context, look_s=look_s)
+        self.table = flagd_sync_table(self.holder, self.hub, static_context=static_context or {}, **options)
 
     def stream(self, headers: Mapping[str, str] | None = None, *, selector: str = "") -> AsyncIterator[bytes]:
         """Subscribe."""
@@ -95,7 +95,7 @@ async def test_the_whole_set_comes_at_once() -> None:
 
 async def test_the_servers_fixed_context_comes_along() -> None:
     """Also to those that ask for it as metadata."""
-    wired = Wired(snapshot_of(exported("a")), region="eu")
+    wired = Wired(snapshot_of(exported("a")), static_context={"region": "eu"})
     message = messages.SyncFlagsResponse.FromString(await take(wired.stream()))
     metadata = messages.GetMetadataResponse.FromString(wired.table[METADATA].function(b"", FakeCall()))
 
@@ -161,6 +161,20 @@ async def test_a_stream_looks_by_itself() -> None:
     wired.holder.serving = Serving({DEFAULT_SET: snapshot_of(exported("f", "off"))})
 
     assert "off" == default_of(await take(stream))
+
+
+async def test_who_reads_nothing_costs_bounded_memory() -> None:
+    """Where so much is being written, the next stream waits for room, and then gets what is the latest by then."""
+    wired = Wired(snapshot_of(exported("f")), sending_bytes_max=100)
+    slow, next_one = wired.stream(), wired.stream()
+    await take(slow)
+    waiting = asyncio.ensure_future(take(next_one))
+    await asyncio.sleep(0.1)
+    had_to_wait = not waiting.done()
+    wired.next(snapshot_of(exported("f", "off"), revision=8))
+    await slow.aclose()  # type: ignore[attr-defined]  # A door does the same when it ends a stream.
+
+    assert (True, "off") == (had_to_wait, default_of(await waiting))
 
 
 async def test_two_hundred_streams_get_one_encoding() -> None:
