@@ -2,17 +2,22 @@
 
 The RPC providers keep answers in a cache, as they do unless told otherwise, and have one for the flag that changes. The
 outage is shorter than the time after which they throw their answers away: they have to be told on their return.
+
+Beside them are 500 subscriptions of our own API, which come back at the same time and record what they are told.
 """
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 import pytest
 
+from tests.conformance.installations import CLIENTS as FOLDER
 from tests.conformance.launchpad import CHANGING_FLAG, ServedLaunchpad
-from tests.conformance.processes import Driver, DriverOf
+from tests.conformance.processes import Driver, DriverOf, start_driver
 
 BACK_TIMEOUT_S: Final = 60.0
 """Providers wait up to 5 s or 12 s between attempts; the rest is for a busy machine."""
@@ -32,6 +37,7 @@ CLIENTS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 
 KEEPS_ANSWERS: Final = {"python", "node", "java"}
 VALUES: Final = ("foo", "bar")
+STREAMS: Final = 500
 
 
 @dataclass(slots=True)
@@ -73,9 +79,29 @@ def skipped() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def histories(launchpad: ServedLaunchpad, driver_of: DriverOf, skipped: dict[str, str]) -> dict[str, History]:
-    """One outage for all clients together."""
+def herd(launchpad: ServedLaunchpad, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """Subscriptions in a process of their own, all told the value from before the outage."""
     launchpad.post("start?config=default")
+    command = [sys.executable, str(FOLDER / "herd" / "driver.py")]
+    options = {"streams": STREAMS, "key": CHANGING_FLAG}
+    log = tmp_path_factory.mktemp("herd") / "client.log"
+    driver = start_driver(command, options, port=launchpad.launchpad.ports.grpc, log=log)
+    reach(driver, launchpad.launchpad.changing)
+    yield driver
+    driver.stop()
+
+
+def reach(herd: Driver, value: str) -> None:
+    """Wait until every subscription was told the value."""
+    # Less than what a driver is given for an answer.
+    assert STREAMS == herd.ask("reach", value=value, timeoutMs=50_000)["count"]
+
+
+@pytest.fixture(scope="module")
+def histories(
+    launchpad: ServedLaunchpad, herd: Driver, driver_of: DriverOf, skipped: dict[str, str]
+) -> dict[str, History]:
+    """One outage for all clients together."""
     found: dict[str, History] = {}
     for name, (client, options) in CLIENTS.items():
         try:
@@ -95,8 +121,10 @@ def histories(launchpad: ServedLaunchpad, driver_of: DriverOf, skipped: dict[str
     new = launchpad.launchpad.changing
     assert {old, new} == set(VALUES)
     follow(found, "after", new)
+    reach(herd, new)
     launchpad.post("change")
     follow(found, "live", old)
+    reach(herd, old)
     return found
 
 
@@ -147,3 +175,14 @@ def test_takes_no_step_back(history: History) -> None:
 def test_hears_of_the_next_change(history: History) -> None:
     """The stream is back, not just the answer: a further change arrives as well."""
     assert history.before[0]["value"] == history.live[-1]
+
+
+def test_subscriptions_miss_nothing(histories: dict[str, History], herd: Driver) -> None:
+    """Each of 500 was told the same three values, one a revision: no gap, none out of order, no step back."""
+    # What is told twice in a row to a subscription that came back twice is told once here.
+    told = {tuple(key for key, _ in groupby(map(tuple, each))) for each in herd.ask("histories")["histories"]}
+    revisions = [revision for revision, _ in max(told, key=len)]
+
+    assert 1 == len(told), told
+    assert [revisions[0], revisions[0] + 1, revisions[0] + 2] == revisions
+    assert len(VALUES) == len({value for _, value in max(told, key=len)})
