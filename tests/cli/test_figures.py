@@ -1,6 +1,7 @@
 """Figures and log lines of `flagstaff serve`, as an operator gets them."""
 
 import json
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -107,3 +108,27 @@ def test_the_access_log_has_every_request(start: Start) -> None:
     assert {("/flagstaff.v1.EvaluationService/Evaluate", "OK"), ("GET /readyz", "200")} <= {
         (each["method"], each["status"]) for each in lines if each["logger"] == "flagstaff.requests"
     }
+
+
+def test_a_server_that_stood_still_is_not_ready(start: Start) -> None:
+    """Health says no when its loop comes to itself, and yes again when it has kept up for a while."""
+    process = start("--demo", "--json", "--log-json", "--max-lag=0.5", "--max-lag-for=1")
+    told = serving(process)
+
+    def wait_for(status: int) -> int:
+        until = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < until:
+            with http(told, "/readyz") as reply:
+                if reply.status == status:
+                    return status
+            time.sleep(0.02)
+        return 0
+
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2)
+    process.send_signal(signal.SIGCONT)
+
+    assert (503, 200) == (wait_for(503), wait_for(200))
+    _, _, err = stopped(process)
+    messages = [json.loads(line)["message"] for line in err.splitlines()]
+    assert "the event loop is too late: health says NOT_SERVING" in messages

@@ -101,3 +101,14 @@ async def test_every_service_of_the_table_has_a_state(serve: Serve) -> None:
     served = {path.split("/")[1] for path in running.services.table}
 
     assert set(NAMES) - {""} == {name for name in served if "reflection" not in name}
+
+
+async def test_a_stalled_loop_does_not_serve(serve: Serve) -> None:
+    """What the watchdog finds counts, though flags are there."""
+    holder = holder_of(snapshot_of())
+    running = await serve(holder=holder)
+    holder.stalled = True
+    stalled = await check(running, "")
+    holder.stalled = False
+
+    assert (NOT_SERVING, SERVING) == (stalled, await check(running, ""))
