@@ -5,6 +5,7 @@ caller's.
 """
 
 import logging
+from collections.abc import Awaitable
 from time import perf_counter
 from typing import Final
 
@@ -40,6 +41,8 @@ def observed(app: ASGIApp, figures: CallFigures, *, request_log: RequestLog) -> 
 class _Exchange:
     """One request and its reply."""
 
+    __slots__ = ("_all_figures", "_began", "_figures", "_identifier", "_is_stream", "_log", "_scope", "_send")
+
     def __init__(self, scope: Scope, send: Send, figures: CallFigures, request_log: RequestLog) -> None:
         self._scope, self._send, self._all_figures, self._log = scope, send, figures, request_log
         self._began = perf_counter()
@@ -61,10 +64,11 @@ class _Exchange:
             if self._is_stream and self._figures is not None:
                 self._figures.open_streams -= 1
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._figures is None:
+    def send(self, message: Message) -> Awaitable[None]:
+        if self._figures is None and message["type"] == "http.response.start":
             self._begin(message)
-        await self._send(message)
+        # Awaited by the caller, which saves a coroutine for each part of a reply.
+        return self._send(message)
 
     def _begin(self, message: Message) -> None:
         took_s = perf_counter() - self._began
@@ -72,9 +76,12 @@ class _Exchange:
         figures = self._figures = self._all_figures[self._route()]
         figures.ended[str(status)] += 1
         figures.took.add(took_s)
-        if any(name == b"content-type" and value.startswith(_EVENT_STREAM) for name, value in message["headers"]):
-            self._is_stream = True
-            figures.open_streams += 1
+        for name, value in message["headers"]:
+            if name == b"content-type":
+                if value.startswith(_EVENT_STREAM):
+                    self._is_stream = True
+                    figures.open_streams += 1
+                break
         if status >= CLIENT_ERROR or took_s >= self._log.noted_s:
             self._note(message, status, took_s)
 
