@@ -12,7 +12,7 @@ from tests.crash.proofs import Effort, Results
 from tests.fuzz import inputs
 
 EXECUTIONS_PER_CYCLE: Final = 1_250
-"""With 8 targets and 200 cycles, two million executions."""
+"""With 9 targets and 200 cycles, more than two million executions."""
 
 SECONDS_PER_EXECUTION_MAX: Final = 0.1
 TIMEOUT_S_MIN: Final = 120.0

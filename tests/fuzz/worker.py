@@ -48,7 +48,7 @@ def _fuzz(name: str, executions: int, *, seed: int, crashes: Path) -> None:
     import atheris
 
     os.environ[inputs.INSTRUMENTED] = "1"
-    with atheris.instrument_imports(include=["server.core", "server.rpc"]):
+    with atheris.instrument_imports(include=["server.core", "server.rpc", "server.web"]):
         test_one = inputs.target(name)
     # What atheris finds worth keeping; it ends the process by itself, so nothing can be tidied up afterwards here.
     found = crashes / "found"

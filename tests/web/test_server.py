@@ -18,6 +18,9 @@ from tests.conformance.processes import HOST, FlagSetFile, Server, import_flags,
 from tests.web.asking import BULK, EVENTS, JSON_HEADERS, SINGLE
 
 TIMEOUT_S: Final = 30.0
+CONNECTIONS: Final = 10
+"""Enough that each of two processes has some, nearly always."""
+
 SET_NAME: Final = "default/production"
 
 
@@ -28,11 +31,11 @@ def flags(default: str) -> FlagSetFile:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, *more: str) -> Iterator[Server]:
     """A server over a new database of one flag that is on."""
     import_flags(folder / "on.json", flags("on"), database=database(folder))
     options = ["--context-from-header", "X-Region=region", "--cors-origin", "https://app.example.com"]
-    running = serve_database(folder, database(folder), options=options)
+    running = serve_database(folder, database(folder), options=[*options, *more])
     try:
         yield running
     finally:
@@ -138,6 +141,23 @@ def test_a_change_is_told_and_the_end_too(own_server: Server, tmp_path: Path) ->
     assert False is answer["flags"][0]["value"]
     assert "refetchEvaluation" not in "".join(rest)
     assert 0 == own_server.process.wait(TIMEOUT_S)
+
+
+def test_every_worker_answers_from_the_told_revision(tmp_path: Path) -> None:
+    """A page that one process told of a change is answered from it by each of the others, on any connection."""
+    with serving(tmp_path, "--workers", "2") as group:
+        with client(group) as http, http.stream("GET", EVENTS) as stream:
+            import_flags(tmp_path / "off.json", flags("off"), database=database(tmp_path))
+            event = wait_for_revision(stream.iter_lines(), 2)
+        told = {"flagConfigEtag": event["etag"]}
+        answers = []
+        for _ in range(CONNECTIONS):
+            with client(group) as http:
+                answers.append(http.post(BULK, json={}, params=told))
+
+    assert {False} == {each.json()["flags"][0]["value"] for each in answers}
+    # Whoever answers next knows what the client has.
+    assert 1 == len({each.headers["etag"] for each in answers})
 
 
 def wait_for_revision(lines: Iterator[str], revision: int) -> dict[str, Any]:
