@@ -39,7 +39,10 @@ def test_commits_survive_crashes() -> None:
         ("UPDATE flag SET document = replace(document, 'true', 'false')", "the state is what the revisions say"),
         ("DELETE FROM reference", "the references are those of the state"),
         ("DELETE FROM segment", "every flag set is sound"),
-        ("INSERT INTO flag_config VALUES ('shop', 'gone', 'x', '{}')", "no row points to nothing"),
+        (
+            "INSERT INTO flag_config (project, environment, key, document) VALUES ('shop', 'gone', 'x', '{}')",
+            "no row points to nothing",
+        ),
     ],
 )
 def test_the_proof_notices(tmp_path: Path, damage: str, invariant: str) -> None:
