@@ -69,10 +69,11 @@ class Events:
         chance: Callable[[], float],
         streams_max: int = STREAMS_MAX,
         keep_alive_s: float = KEEP_ALIVE_S,
+        send_timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
         self._holder, self._hub = holder, hub
         self._clock, self._chance = clock, chance
-        self._streams_max, self._keep_alive_s = streams_max, keep_alive_s
+        self._streams_max, self._keep_alive_s, self._send_timeout_s = streams_max, keep_alive_s, send_timeout_s
         self._count = 0
 
     @property
@@ -117,8 +118,8 @@ class Events:
 
     async def _tell(self, subscription: Subscription, snapshot: Snapshot, *, greeting: bytes, send: Send) -> None:
         with contextlib.suppress(TimeoutError):
-            await _send(send, {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-            await _send(send, {"type": "http.response.body", "body": greeting, "more_body": True})
+            await self._send(send, {"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            await self._send(send, {"type": "http.response.body", "body": greeting, "more_body": True})
             due = self._due(snapshot)
             while True:
                 news = await subscription.take(timeout_s=min(self._keep_alive_s, max(0.0, due - self._clock())))
@@ -130,8 +131,12 @@ class Events:
                     snapshot = news.snapshot
                 if news is not None or self._clock() >= due:
                     part, due = self._event(snapshot), self._due(snapshot)
-                await _send(send, {"type": "http.response.body", "body": part, "more_body": True})
-            await _send(send, {"type": "http.response.body"})
+                await self._send(send, {"type": "http.response.body", "body": part, "more_body": True})
+            await self._send(send, {"type": "http.response.body"})
+
+    async def _send(self, send: Send, message: dict[str, object]) -> None:
+        async with asyncio.timeout(self._send_timeout_s):
+            await send(message)
 
     def _due(self, snapshot: Snapshot) -> float:
         """When to tell of the next instant at which an answer may change by itself; infinity when there is none."""
@@ -164,11 +169,6 @@ def _refusal(error: FlagstaffError) -> Reply:
     if isinstance(error, TooLarge):
         return try_later(str(error), after_s=BUSY_RETRY_S)
     return try_later(str(error)) if isinstance(error, StoreUnavailable) else failed(NO_SUCH_SET, str(error))
-
-
-async def _send(send: Send, message: dict[str, object]) -> None:
-    async with asyncio.timeout(SEND_TIMEOUT_S):
-        await send(message)
 
 
 async def _until_gone(receive: Receive, telling: Coroutine[Any, Any, None]) -> None:

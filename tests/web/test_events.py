@@ -17,11 +17,14 @@ from server.live.watch import Hub, SetChange
 from server.web.app import WebOptions
 from server.web.events import Events
 from server.web.tags import set_tag
-from tests.fakes import DEFAULT_SET, NOW, answer, holder_of, snapshot_of, static_flag
+from tests.fakes import DEFAULT_SET, NOW, answer, fake_clock, holder_of, snapshot_of, static_flag
 from tests.web.asking import EVENTS, app_of, client_of
 
 TIMEOUT_S: Final = 20.0
 RETRY_MS: Final = range(1_000, 5_000)
+SCOPE: Final[dict[str, Any]] = {
+    "type": "http", "method": "GET", "path": EVENTS, "query_string": b"", "root_path": "", "headers": [],
+}  # fmt: skip
 
 
 @dataclass
@@ -62,10 +65,8 @@ async def stream(
 ) -> AsyncIterator[tuple[Stream, asyncio.Future[None]]]:
     """Open a stream; it ends with the block."""
     opened = Stream()
-    scope = {
-        "type": "http", "method": "GET", "path": EVENTS, "query_string": query.encode(), "root_path": "",
-        "headers": [(b"last-event-id", last_seen.encode())] if last_seen else [],
-    }  # fmt: skip
+    headers = [(b"last-event-id", last_seen.encode())] if last_seen else []
+    scope = {**SCOPE, "query_string": query.encode(), "headers": headers}
     task = asyncio.ensure_future(app(scope, opened.receive, opened.send))
     try:
         yield opened, task
@@ -204,6 +205,20 @@ async def test_a_client_that_goes_leaves_nothing() -> None:
         assert 1 == hub.count
 
     assert 0 == hub.count
+
+
+async def test_a_client_that_does_not_read_loses_its_stream() -> None:
+    """It is not waited for without end, and its subscription ends."""
+    hub = Hub()
+    app = Events(holder_of(snapshot(1)), hub, clock=fake_clock, chance=lambda: 0.0, send_timeout_s=0.01)
+
+    async def never(message: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(TIMEOUT_S):
+        await app(SCOPE, Stream().receive, never)
+
+    assert 0 == hub.count == app.count
 
 
 async def test_too_many_streams() -> None:
