@@ -81,6 +81,8 @@ class Reader:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("FLAGSTAFF", "PYTHON"))}
         told = {PORTS[written]: port for written, port in ports.items()}
         self.environment = {**ours, **told, "FLAGSTAFF": str(checkout), "COLUMNS": "200", "PYTHONUTF8": "1"}
+        # The provider's own deadline of half a second is right for a reader's machine, not for a busy one.
+        self.environment["FLAGD_DEADLINE_MS"] = "10000"
         self.server: subprocess.Popen[bytes] | None = None
 
     @contextmanager
