@@ -174,11 +174,23 @@ def _indices(columns: Sequence[Sequence[int]], *, distinct_count: int) -> bytes:
 
 def _occurrences(answers: Answers, indices: bytes) -> Sequence[int]:
     """How often each distinct answer was given; counted in the encoded places where those have one byte each."""
-    places = range(len(answers.distinct))
-    if len(places) <= _ONE_BYTE_PLACES:
-        return [indices.count(place) for place in places]
-    counts = Counter(chain.from_iterable(answers.columns))
-    return [counts[place] for place in places]
+    counts = [0] * len(answers.distinct)
+    width = len(answers.columns)
+    place = 0
+    for offset, column in enumerate(answers.columns):
+        known = place
+        row: Sequence[int] = indices[offset::width] if len(counts) <= _ONE_BYTE_PLACES else column
+        left = len(row)
+        # An answer belongs to one flag, so those of a column have the places that follow the last column's.
+        while left and place < len(counts) and (found := row.count(place)):
+            counts[place] = found
+            left -= found
+            place += 1
+        if left:
+            # The flag was asked for twice.
+            for again, found in Counter(row).items():
+                counts[again] += found if again < known else 0
+    return counts
 
 
 def _encoded_keys(snapshot: Snapshot, keys: Sequence[str]) -> bytes:

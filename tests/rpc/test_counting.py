@@ -102,16 +102,17 @@ def test_all_flags() -> None:
 
 
 @pytest.mark.parametrize("extra", [0, 200])
-def test_a_batch(extra: int) -> None:
-    """Each flag for each context, however many distinct answers there are."""
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_batch(extra: int, times: int) -> None:
+    """Each flag for each context, however many distinct answers there are, and as often as it is asked for."""
     counted = Counted()
-    keys = ["ruled", "text", *(f"absent-{number}" for number in range(extra))]
+    keys = ["ruled", "text", *(f"absent-{number}" for number in range(extra))] * times
     contexts = [struct({"plan": plan}) for plan in ("gold", "none", "gold")]
     raw = b"".join([field(1, key.encode()) for key in keys] + [field(2, context) for context in contexts])
     asyncio.run(counted.table[f"{OURS}/EvaluateBatch"].function(raw, FakeCall()))
 
     expected = {"TARGETING_MATCH": 2, "DEFAULT": 1, "STATIC": 3, "FLAG_NOT_FOUND": extra * 3}
-    assert {("flagstaff", kind): number for kind, number in expected.items() if number} == counted.counts()
+    assert {("flagstaff", kind): number * times for kind, number in expected.items() if number} == counted.counts()
 
 
 async def test_a_stream_of_evaluations() -> None:
