@@ -99,6 +99,12 @@ def test_every_difference_is_of_a_case() -> None:
     )
 
 
+@pytest.mark.parametrize("client", ["ofrep-web"], scope="module")
+def test_a_page_may_ask_conditionally(driver: Driver) -> None:
+    """A page of another origin reads the entity tag, and sends it back with credentials: 304."""
+    assert [200, 304] == driver.ask("askTwice")["statuses"]
+
+
 def test_a_page_is_told_of_a_change(server: Server, folder: Path) -> None:
     """A browser's page that evaluates nothing anew gets the changed value: event, evaluation, change event."""
     log = folder / "change.log"

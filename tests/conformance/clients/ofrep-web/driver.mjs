@@ -29,9 +29,11 @@ page.on('console', (message) => console.error(message.text()));
 page.on('pageerror', (error) => console.error(String(error)));
 page.on('response', (response) => console.error(response.request().method(), response.status(), response.url()));
 
+let baseUrl;
+
 async function connect(config) {
   await page.goto(`http://127.0.0.1:${pages.address().port}/`);
-  const baseUrl = `http://${config.host}:${config.port}`;
+  baseUrl = `http://${config.host}:${config.port}`;
   const context = config.context ?? {};
   await page.evaluate((options) => window.connect(options), { baseUrl, selector: config.selector, context });
 }
@@ -40,6 +42,8 @@ async function answer(message) {
   switch (message.op) {
     case 'evaluate':
       return await page.evaluate((request) => window.evaluate(request), message);
+    case 'askTwice':
+      return { statuses: await page.evaluate((url) => window.askTwice(url), baseUrl) };
     case 'take':
       return { event: await page.evaluate((timeoutMs) => window.takeChange(timeoutMs), message.timeoutMs) };
     default:

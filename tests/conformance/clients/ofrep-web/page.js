@@ -34,6 +34,19 @@ window.evaluate = async ({ type, key, default: fallback, context }) => {
   };
 };
 
+// Asks twice as a page may that is not of the server's origin, the second time with the entity tag of the first answer.
+window.askTwice = async (baseUrl) => {
+  const ask = (more) =>
+    fetch(`${baseUrl}/ofrep/v1/evaluate/flags`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: 'Bearer x', 'x-api-key': 'x', ...more },
+      body: '{}',
+    });
+  const first = await ask({});
+  const second = await ask({ 'if-none-match': first.headers.get('etag') });
+  return [first.status, second.status];
+};
+
 // The next change that the provider announced; null when none comes in time.
 window.takeChange = async (timeoutMs) => {
   const until = Date.now() + timeoutMs;
