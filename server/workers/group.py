@@ -28,8 +28,11 @@ BACKOFF_S_MAX: Final = 10.0
 STEADY_S: Final = 10.0
 """A worker that served this long did not die of its start: the next one starts soon again."""
 
-STOP_MARGIN_S: Final = 5.0
-"""What workers get to end beyond their drain, before they are killed."""
+STOP_MARGIN_S: Final = 10.0
+"""What workers get beyond their drain, to keep the last good flags, before they are killed."""
+
+TOLD_BYTES_MAX: Final = 16 * 1024 * 1024
+"""One line of a worker; it names every flag set."""
 
 log = logging.getLogger("flagstaff.workers")
 
@@ -139,6 +142,7 @@ class _Group:
             if worker.failure and not self._all_serve.is_set():
                 raise WorkerFailed(worker.failure)
             steady = worker.told is not None and time.monotonic() - worker.serving_since > STEADY_S
+            worker.told = None
             delay_s = BACKOFF_S if steady else delay_s
             log.error(
                 "a worker ended; another one is started",
@@ -158,6 +162,7 @@ class _Group:
             *(sys.executable, "-P", "-m", "server.workers.worker"),
             stdin=PIPE,
             stdout=PIPE,
+            limit=TOLD_BYTES_MAX,
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,
         )

@@ -9,8 +9,8 @@ from tests.house.sources import imported_modules, python_files, read
 PURE_STANDARD_LIBRARY = {
     "__future__", "abc", "ast", "base64", "binascii", "bisect", "collections", "contextlib", "copy", "dataclasses",
     "datetime", "decimal", "difflib", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "hmac",
-    "ipaddress", "itertools", "json", "math", "numbers", "operator", "re", "statistics", "string", "struct", "textwrap", "types",
-    "typing", "unicodedata", "urllib.parse",
+    "ipaddress", "itertools", "json", "math", "numbers", "operator", "re", "statistics", "string", "struct",
+    "textwrap", "types", "typing", "unicodedata", "urllib.parse",
 }  # fmt: skip
 # A hash of bytes; written in C, without state.
 OTHERS = {"mmh3"}
