@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.crash import commits, poison
+from tests.crash import commits, poison, storm
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
 
-PROOFS: Final[Mapping[str, Proof]] = {"commits": commits.prove, "fuzz": fuzz.prove, "poison": poison.prove}
+PROOFS: Final[Mapping[str, Proof]] = {
+    "commits": commits.prove,
+    "fuzz": fuzz.prove,
+    "poison": poison.prove,
+    "storm": storm.prove,
+}
 
 
 @dataclass(frozen=True, slots=True)
