@@ -1,4 +1,4 @@
-"""Send gRPC requests from a process of its own: nghttp2's h2load, or a grpcio client where it is not installed."""
+"""Send requests from a process of its own: nghttp2's h2load, or for gRPC a grpcio client where it is not installed."""
 
 import re
 import shutil
@@ -84,11 +84,8 @@ def send(server: Running, path: str, messages: Sequence[bytes], *, reply_bytes: 
         cpu_s = server.cpu_s()
         printed = _h2load([*arguments, "-d", body.name], server, path)
         cpu_s = server.cpu_s() - cpu_s
-    wall, counts, data = _FINISHED.search(printed), _COUNTS.search(printed), _DATA.search(printed)
     expected = count * (reply_bytes + _FRAME_HEAD_BYTES * len(messages))
-    if not (wall and counts and data) or int(counts[2]) != count or int(data[2]) != expected:
-        raise RuntimeError(f"calls of {path} failed, expected {count} and {expected} bytes:\n{printed}")
-    return Load(count, float(wall[1]) * _SECONDS[wall[2]], cpu_s)
+    return _load_of(printed, path, count=count, bytes_=expected, cpu_s=cpu_s)
 
 
 def latencies_ms(server: Running, path: str, message: bytes, *, per_s: int, duration_s: int) -> list[float]:
@@ -111,9 +108,39 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
+def post(server: Running, path: str, body: bytes, *, reply_bytes: int, count: int, connections: int) -> Load:
+    """POST JSON over HTTP/1.1 so many times, one request at a time on each connection.
+
+    Errors: RuntimeError without h2load, when a request fails, or when the replies' bodies weigh something else.
+    """
+    if shutil.which("h2load") is None:
+        raise RuntimeError("requests over HTTP need nghttp2's h2load, which is not installed")
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
+        arguments = ["--h1", "-n", str(count), "-c", str(connections), "-d", file.name]
+        cpu_s = server.cpu_s()
+        printed = _run_h2load(
+            [*arguments, "-H", "content-type: application/json"], f"http://{HOST}:{server.hello['http_port']}{path}"
+        )
+        cpu_s = server.cpu_s() - cpu_s
+    return _load_of(printed, path, count=count, bytes_=count * reply_bytes, cpu_s=cpu_s)
+
+
+def _load_of(printed: str, path: str, *, count: int, bytes_: int, cpu_s: float) -> Load:
+    wall, counts, data = _FINISHED.search(printed), _COUNTS.search(printed), _DATA.search(printed)
+    if not (wall and counts and data) or int(counts[2]) != count or int(data[2]) != bytes_:
+        raise RuntimeError(f"calls of {path} failed, expected {count} and {bytes_} bytes:\n{printed}")
+    return Load(count, float(wall[1]) * _SECONDS[wall[2]], cpu_s)
+
+
 def _h2load(arguments: Sequence[str], server: Running, path: str) -> str:
     headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-    command = ["h2load", "-t", "1", *headers, *arguments, f"http://{HOST}:{server.port}{path}"]
+    return _run_h2load([*headers, *arguments], f"http://{HOST}:{server.port}{path}")
+
+
+def _run_h2load(arguments: Sequence[str], url: str) -> str:
+    command = ["h2load", "-t", "1", *arguments, url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     if done.returncode:
         raise RuntimeError(f"h2load ended with {done.returncode}: {done.stderr[-500:]}")

@@ -31,9 +31,8 @@ class Running:
     """From starting the process until it said so."""
 
     def cpu_s(self) -> float:
-        """User and system time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        """User and system time that the process has used, with its workers when it has some."""
+        return sum(map(_cpu_s, [self.process.pid, *self.hello.get("workers", ())]))
 
     def resident_mb(self) -> float:
         """Memory that the process holds now."""
@@ -65,6 +64,11 @@ def resident_mb(pid: int | str = "self") -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 2**20
 
 
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
 def environment() -> dict[str, str]:
     """What our processes run with: the repository is importable, nothing is set through FLAGSTAFF_ variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
@@ -86,17 +90,22 @@ def import_document(document: Mapping[str, Any], folder: Path, *options: str) ->
     return url, time.perf_counter() - start
 
 
-def serve(url: str) -> Running:
+def serve(url: str, *options: str) -> Running:
     """Start `flagstaff serve` over a database, on free ports."""
     ports = ["--grpc-port", "0", "--sync-port", "0", "--http-port", "0", "--drain-delay", "0"]
     command = [sys.executable, "-m", "server", "serve", "--database-url", url, "--host", HOST, *ports, "--json"]
-    return _start([*command, "--log-level", "error"])
+    return _start([*command, "--log-level", "error", *options])
 
 
 def serve_nothing(replies: Mapping[str, bytes]) -> Running:
     """Start a server whose handlers are empty: each path has one constant reply."""
     listed = json.dumps({path: reply.hex() for path, reply in replies.items()})
     return _start([sys.executable, "-m", "tests.benchmarks.servers.empty", listed])
+
+
+def serve_nothing_over_http(reply: bytes) -> Running:
+    """Start an application of Starlette on uvicorn whose only handler has one constant reply."""
+    return _start([sys.executable, "-m", "tests.benchmarks.servers.empty_http", reply.hex()])
 
 
 def _start(command: Sequence[str]) -> Running:

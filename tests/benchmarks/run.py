@@ -17,6 +17,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "stream": "EvaluateStream, beside single calls",
     "scale": "10,000 flags: import, start, memory, a commit seen",
     "memory": "drift over many evaluations and calls",
+    "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
 
 
