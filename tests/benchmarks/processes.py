@@ -108,6 +108,11 @@ def serve_nothing_over_http(reply: bytes) -> Running:
     return _start([sys.executable, "-m", "tests.benchmarks.servers.empty_http", reply.hex()])
 
 
+def serve_streams(first: bytes, later: bytes) -> Running:
+    """Start a server of grpc.aio whose streams write a constant message whenever SIGUSR1 comes."""
+    return _start([sys.executable, "-m", "tests.benchmarks.servers.fanning", first.hex(), later.hex()])
+
+
 def _start(command: Sequence[str]) -> Running:
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

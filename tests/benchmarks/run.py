@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Final
 
@@ -17,6 +18,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "stream": "EvaluateStream, beside single calls",
     "scale": "10,000 flags: import, start, memory, a commit seen",
     "memory": "drift over many evaluations and calls",
+    "fanout": "commit to the last of thousands of event streams, beside bare streams",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
 
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, list[Figure]] = {}
     failed: list[str] = []
     for name in [options.name] if options.name else BENCHMARKS:
-        found = _run(name)
+        found = _run(name, options.streams)
         if found is None:
             failed.append(name)
             continue
@@ -51,11 +53,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("measure", description=about)
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of: {names}; all of them without a name")
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    parser.add_argument(
+        "--streams", type=_counts, metavar="N,N", help="how many streams fanout opens, instead of all its sizes"
+    )
     return parser.parse_args(arguments)
 
 
-def _run(name: str) -> list[Figure] | None:
+def _counts(text: str) -> Sequence[int]:
+    return [int(each) for each in text.split(",")]
+
+
+def _run(name: str, sizes: Sequence[int] | None) -> list[Figure] | None:
     benchmark: Benchmark = import_module(f"tests.benchmarks.{name}").run
+    if name == "fanout" and sizes:
+        benchmark = partial(benchmark, sizes=sizes)  # type: ignore[call-arg]  # Only this one can be cut short.
     try:
         return benchmark(lambda text: print(f"{name}: {text}", file=sys.stderr, flush=True))
     except Exception:
