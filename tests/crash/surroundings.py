@@ -1,12 +1,13 @@
-"""Look at a server from beside: its health, asked again and again, and its memory and descriptors by /proc."""
+"""Look at a server from beside: questions asked again and again, memory and descriptors by /proc."""
 
 import os
 import random
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2 as health
@@ -14,13 +15,14 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.conformance.processes import HOST, Ports
 
-HEALTH_TIMEOUT_S: Final = 5.0
-HEALTH_PAUSE_S: Final = 0.1
+ASK_TIMEOUT_S: Final = 5.0
+PAUSE_S: Final = 0.1
 LOW_PORTS: Final = range(20_000, 32_000)
 """Below those that the system gives to clients: one that tries a free port of theirs may connect to itself."""
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
 
 
 def low_ports(chance: random.Random) -> Ports:
@@ -60,20 +62,45 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-class HealthChecks:
-    """Ask for health in a thread while the block runs, but for pauses."""
+def reset_peak(pid: int) -> None:
+    """Begin anew with the most memory that a process held. Source: proc(5), clear_refs."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
-    def __init__(self, port: int) -> None:
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process held since `reset_peak`. Units: MB of 2**20 bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("the system does not tell a process's peak of memory")
+
+
+Question: TypeAlias = Callable[[grpc.Channel], str]
+"""Asks a server something; gives what was wrong with the answer, "" for nothing. May raise grpc.RpcError."""
+
+
+def ask_health(channel: grpc.Channel) -> str:
+    """Whether the server says that it serves."""
+    status = HealthStub(channel).Check(health.HealthCheckRequest(), timeout=ASK_TIMEOUT_S).status
+    return "" if status == health.HealthCheckResponse.SERVING else health.HealthCheckResponse.ServingStatus.Name(status)
+
+
+class Asking:
+    """Ask a question again and again, in a thread, while the block runs, but for pauses."""
+
+    def __init__(self, port: int, question: Question, *, pause_s: float = PAUSE_S) -> None:
         self._port = port
+        self._question = question
+        self._pause_s = pause_s
         self._ends = threading.Event()
         self._wanted = threading.Event()
         self._idle = threading.Event()
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.asked = 0
         self.slowest_ms = 0
         self.failures: list[str] = []
 
-    def __enter__(self) -> "HealthChecks":
+    def __enter__(self) -> "Asking":
         self._wanted.set()
         self._thread.start()
         return self
@@ -93,25 +120,23 @@ class HealthChecks:
         """Ask again."""
         self._wanted.set()
 
-    def _ask(self) -> None:
+    def _run(self) -> None:
         while not self._ends.is_set():
             # A channel of its own after each pause: an old one would wait for its backoff first.
-            with grpc.insecure_channel(f"{HOST}:{self._port}") as channel:
-                ask = HealthStub(channel).Check
+            with grpc.insecure_channel(f"{HOST}:{self._port}", options=_OPTIONS) as channel:
                 while self._wanted.is_set() and not self._ends.is_set():
-                    self._ask_once(ask)
-                    self._ends.wait(HEALTH_PAUSE_S)
+                    self._ask_once(channel)
+                    self._ends.wait(self._pause_s)
             self._idle.set()
             self._wanted.wait()
 
-    def _ask_once(self, ask: Any) -> None:
+    def _ask_once(self, channel: grpc.Channel) -> None:
         started_at = time.monotonic()
         try:
-            status = ask(health.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S).status
-            said = health.HealthCheckResponse.ServingStatus.Name(status)
+            problem = self._question(channel)
         except grpc.RpcError as error:
-            said = f"{error.code().name} {error.details()}"
+            problem = f"{error.code().name} {error.details()}"
         self.asked += 1
         self.slowest_ms = max(self.slowest_ms, round((time.monotonic() - started_at) * 1000))
-        if said != "SERVING":
-            self.failures.append(said)
+        if problem:
+            self.failures.append(problem)
