@@ -166,7 +166,8 @@ def _evaluations(server: Running, change: Callable[[], object], say: Say) -> lis
 
 
 def _evaluating(alone: list[tuple[float, float]], among: list[tuple[float, float]]) -> list[Figure]:
-    name = f"evaluation at {EVALUATIONS_PER_S}/s while {STALLED_AMONG:,} streams hear of a commit every {COMMIT_EVERY_S:g} s"
+    served = f"{STALLED_AMONG:,} streams hear of a commit every {COMMIT_EVERY_S:g} s"
+    name = f"evaluation at {EVALUATIONS_PER_S}/s while {served}"
     return [
         faster(
             f"{name}, {label}", [each[place] for each in among], than="no streams",

@@ -19,6 +19,8 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "scale": "10,000 flags: import, start, memory, a commit seen",
     "memory": "drift over many evaluations and calls",
     "fanout": "commit to the last of thousands of event streams, beside bare streams",
+    "sync": "1,000 flags by SyncFlags to 200 subscribers",
+    "workers": "two worker processes beside one",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
 
