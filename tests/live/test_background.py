@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,15 +56,32 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+def stopped_between_effects(process: subprocess.Popen[str], database: Path) -> bool:
+    """Stop a process where it holds no lock on the database, which would keep every other writer out."""
+    process.send_signal(signal.SIGSTOP)
+    with closing(sqlite3.connect(database, timeout=0.0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            return False
+        connection.execute("ROLLBACK")
+    return True
+
+
 def test_a_sleeper_is_replaced_and_does_nothing_more(workers: list[subprocess.Popen[str]], tmp_path: Path) -> None:
     """SIGSTOP past its lease, then SIGCONT: it finds the higher token before its next effect."""
     sleeper, successor = workers
-    sleeper.send_signal(signal.SIGSTOP)
+    effects_file = tmp_path / "effects"
+    until = time.monotonic() + TIMEOUT_S
+    while not effects_file.exists() or not stopped_between_effects(sleeper, tmp_path / "flags.db"):
+        assert time.monotonic() < until, "the first process did not get to work"
+        time.sleep(0.01)
     took_over = said(successor)
     sleeper.send_signal(signal.SIGCONT)
     noticed = said(sleeper)
     sleeper.wait(TIMEOUT_S)
-    effects = (tmp_path / "effects").read_text().split()
+    effects = effects_file.read_text().split()
 
     assert ("working 2\n", "lost 1\n") == (took_over, noticed)
     assert sorted(effects) == effects
