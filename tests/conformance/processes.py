@@ -83,10 +83,12 @@ def start_server(folder: Path, flag_sets: Sequence[FlagSetFile]) -> Server:
     return serve_database(folder, database)
 
 
-def serve_database(folder: Path, database: str, *, ports: Ports = FREE_PORTS, options: Sequence[str] = ()) -> Server:
+def serve_database(
+    folder: Path, database: str, *, ports: Ports = FREE_PORTS, options: Sequence[str] = (), module: str = "server"
+) -> Server:
     """Serve a database that is there; the log is in `folder`. Errors: AssertionError with the log."""
     log = folder / "server.log"
-    command = [sys.executable, "-m", "server", "serve", "--database-url", database, "--host", HOST, "--json"]
+    command = [sys.executable, "-m", module, "serve", "--database-url", database, "--host", HOST, "--json"]
     command += ["--grpc-port", str(ports.grpc), "--sync-port", str(ports.sync), "--http-port", str(ports.http)]
     command += ["--drain-delay", "0", *options]
     with log.open("wb") as output:

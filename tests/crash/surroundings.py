@@ -136,6 +136,9 @@ class Asking:
             problem = self._question(channel)
         except grpc.RpcError as error:
             problem = f"{error.code().name} {error.details()}"
+        except Exception as error:
+            # Whoever waits for this thread would wait for ever.
+            problem = repr(error)
         self.asked += 1
         self.slowest_ms = max(self.slowest_ms, round((time.monotonic() - started_at) * 1000))
         if problem:
