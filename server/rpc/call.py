@@ -66,6 +66,10 @@ def new_request_id() -> str:
     return secrets.token_hex(8)
 
 
+class OrderlyEnd(Abort):
+    """End a stream that has done nothing wrong, with a status that brings its client back; nobody's failure."""
+
+
 def abort_for(error: Exception, path: str, *, request_id: Callable[[], str] = new_request_id) -> Abort:
     """The status for whatever a handler raised; every door ends a failed call through here.
 

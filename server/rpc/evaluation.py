@@ -21,7 +21,7 @@ from server.core.resolution import Resolution
 from server.live.holder import Holder
 from server.operations.counts import Seen, unseen
 from server.operations.evaluate import Answers, as_type, attributes_read, find, flag_keys, resolve_batch
-from server.rpc.call import Abort, Call
+from server.rpc.call import Abort, Call, OrderlyEnd
 from server.rpc.context import decode
 from server.rpc.convert import field, ours_late_tail, ours_slice, ours_tail, varint
 from server.rpc.drain import Drain
@@ -99,7 +99,7 @@ class _Evaluation:
         async for raw in messages:
             yield self._answer(raw)
         if self._drain.ending:
-            raise Abort(Status.UNAVAILABLE, "the server is stopping; what was read is answered, open a new stream")
+            raise OrderlyEnd(Status.UNAVAILABLE, "the server is stopping; what was read is answered, open a new stream")
 
     def _answer(self, raw: bytes) -> bytes:
         """The reply to one message of a stream; what is wrong with it is said in the reply."""

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from protos.flagstaff.raw.v1.views_pb2 import BatchView, ResolveView
 from server.operations.figures import SECONDS_BOUNDS, CallFigures, MethodFigures
 from server.operations.requests import HEADER, Finished, RequestLog, request_id
-from server.rpc.call import Abort, Call, abort_for
+from server.rpc.call import Abort, Call, OrderlyEnd, abort_for
 from server.rpc.evaluation import SERVICE
 from server.rpc.flagd_evaluation import SELECTOR_HEADER
 from server.rpc.status import Status
@@ -166,6 +166,10 @@ async def _stream(replies: AsyncIterator[bytes], call: Call, raw: bytes, method:
                 figures.sent += 1
                 yield reply
         status = _OK
+    except OrderlyEnd as end:
+        # Counted by its status; a warning for each stream at every restart would hide the ones that matter.
+        status = end.code.name
+        raise
     except Exception as error:
         status = ""
         raise method.refusal(error, call, raw, perf_counter() - began) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from server.live.watch import TooManySubscribers
-from server.rpc.call import Abort, Call
+from server.rpc.call import Abort, Call, OrderlyEnd
 from server.rpc.status import Status
 from server.rpc.table import Kind, Table
 
@@ -62,10 +62,10 @@ def _lasting(function: Callable[..., Any], age: StreamAge) -> Callable[..., Any]
                 try:
                     message = await (anext(messages) if ends_at is None else _before(ends_at, anext(messages)))
                 except StopAsyncIteration:
-                    raise Abort(Status.UNAVAILABLE, "the server is stopping; open a new stream") from None
+                    raise OrderlyEnd(Status.UNAVAILABLE, "the server is stopping; open a new stream") from None
                 except TimeoutError:
                     told = f"the stream has lasted for {age_s or 0:.0f} s, the most here; open a new one"
-                    raise Abort(Status.DEADLINE_EXCEEDED, told) from None
+                    raise OrderlyEnd(Status.DEADLINE_EXCEEDED, told) from None
                 except TooManySubscribers as error:
                     raise _come_later(error, age.chance()) from None
                 yield message

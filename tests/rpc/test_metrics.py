@@ -11,7 +11,7 @@ import pytest
 from server.core.errors import NotFound
 from server.operations.figures import CallFigures
 from server.operations.requests import RequestLog
-from server.rpc.call import Abort, Call
+from server.rpc.call import Abort, Call, OrderlyEnd
 from server.rpc.metrics import measured
 from server.rpc.status import Status
 from server.rpc.table import Table, bidi, server_stream, unary_async, unary_sync
@@ -31,6 +31,8 @@ def fail_for(raw: bytes) -> bytes:
             raise NotFound("flag set 'x' does not exist")
         case b"broken":
             raise KeyError("alice@example.com")
+        case b"drained":
+            raise OrderlyEnd(Status.UNAVAILABLE, "the server is stopping")
         case b"stopping":
             raise Abort(Status.UNAVAILABLE, "the server is stopping")
     return raw
@@ -157,6 +159,16 @@ async def test_a_failed_stream_is_logged(log: pytest.LogCaptureFixture, path: st
         [reply async for reply in stream]
 
     assert ({"NOT_FOUND": 1}, ["NOT_FOUND"]) == (figures[path].ended, [vars(line)["status"] for line in log.records])
+
+
+async def test_an_orderly_end_is_counted_and_not_logged(log: pytest.LogCaptureFixture) -> None:
+    """Every stream ends so when the server stops."""
+    figures = CallFigures()
+    stream: Any = wrapped(figures)[STREAM].function(b"drained", FakeCall())
+    with pytest.raises(OrderlyEnd):
+        [reply async for reply in stream]
+
+    assert ({"UNAVAILABLE": 1}, []) == (figures[STREAM].ended, log.records)
 
 
 def test_a_slow_call_is_logged_with_its_flag_set(log: pytest.LogCaptureFixture) -> None:

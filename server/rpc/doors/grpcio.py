@@ -296,7 +296,8 @@ async def _abort_stalled(context: Any, call: "_GrpcCall", abort: Abort) -> None:
     try:
         async with asyncio.timeout(STALLED_STATUS_S):
             await _abort(context, call, abort)
-    except TimeoutError:
+    except (TimeoutError, grpc.aio.BaseError):
+        # The core refuses a status while the first message, which carries the initial metadata, is still with it.
         raise _gone() from None
 
 
