@@ -40,6 +40,7 @@ class Crowd:
     """The client process. Streams that are `stalled` get no room to read more than a first word."""
 
     def __init__(self, server: Running, *, connections: int, path: str = EVENTS, wanted: str = EVENT) -> None:
+        self._name = str(server.process.args)
         config = {"host": HOST, "port": server.port, "path": path, "request": "", "wanted": wanted}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.peers.crowd", json.dumps({**config, "connections": connections})],
@@ -81,7 +82,7 @@ class Crowd:
         returned = time.monotonic()
         answer = self._ask(op="arrived", timeout_s=ARRIVAL_TIMEOUT_S)
         if len(answer["at"]) != self.healthy or answer["lost"]:
-            heard = f"{len(answer['at'])} of {self.healthy} streams heard of a commit"
+            heard = f"{len(answer['at'])} of {self.healthy} streams of {self._name} heard of a commit"
             raise RuntimeError(f"{heard} within {ARRIVAL_TIMEOUT_S:g} s, {answer['lost']} are lost")
         waits = [(at - returned) * 1_000 for at in answer["at"]]
         return Delivery(returned - start, percentile(waits, 0.5), percentile(waits, 0.99), waits[-1])

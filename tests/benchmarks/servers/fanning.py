@@ -17,6 +17,7 @@ class _Streams(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def __init__(self, first: bytes, later: bytes) -> None:
         self._first, self._later = first, later
         self._next = asyncio.get_running_loop().create_future()
+        self._count = 0
         self._method = grpc.unary_stream_rpc_method_handler(self._serve)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -24,14 +25,19 @@ class _Streams(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def wake(self) -> None:
         """Let every stream write."""
+        self._count += 1
         woken, self._next = self._next, asyncio.get_running_loop().create_future()
         woken.set_result(None)
 
     async def _serve(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        told = self._count
         yield self._first
         while True:
-            # Shielded: a stream that is cancelled must not cancel what the others wait for.
-            await asyncio.shield(self._next)
+            # Not for a stream that was still writing when the signal came.
+            if told == self._count:
+                # Shielded: a stream that is cancelled must not cancel what the others wait for.
+                await asyncio.shield(self._next)
+            told = self._count
             yield self._later
 
 
