@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from server.core.errors import TooLarge
@@ -67,7 +67,7 @@ class Subscription:
     """What is pending, once there are several changes in it."""
 
     _latest: SetChange | None = None
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiter: asyncio.Future[None] | None = None
     closed: bool = False
 
     def put(self, change: SetChange) -> None:
@@ -80,27 +80,35 @@ class Subscription:
                 self._pending = self._merging = dict(self._pending)
             for key, what in change.flags.items():
                 self._merging[key] = merged(self._merging.get(key), what)
-        self._arrived.set()
+        _wake(self._waiter)
 
     def close(self) -> None:
         """Wake the subscriber for the last time."""
         self.closed = True
-        self._arrived.set()
+        _wake(self._waiter)
 
     async def take(self, *, timeout_s: float) -> News | None:
         """Wait for news and empty the mailbox; None when none came in time or the hub was closed."""
-        if not self._arrived.is_set() and not self.closed:
+        if self._latest is None and not self.closed:
+            # A future and a timer: asyncio's event with its timeout costs as much as encoding a message does.
+            loop = asyncio.get_running_loop()
+            self._waiter = waiter = loop.create_future()
+            timer = loop.call_later(timeout_s, _wake, waiter)
             try:
-                async with asyncio.timeout(timeout_s):
-                    await self._arrived.wait()
-            except TimeoutError:
-                return None
-        self._arrived.clear()
+                await waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
         latest, self._latest = self._latest, None
         if latest is None:
             return None
         flags, self._pending, self._merging = self._pending, None, None
         return News(latest.after, flags or NOTHING)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 class Hub:
