@@ -7,6 +7,10 @@ FlagstaffError
   InvalidRequest      an argument that cannot be understood
   TooLarge            a bound of core/limits.py was passed
   LeaseLost           another process may do now what this one did alone
+  Refused             the state of things does not allow it: dependents, a freeze, a missing approval
+  Unauthenticated     nobody knows who is calling
+  PermissionDenied    the caller is known and may not do this
+  Limited             too many requests; may be repeated later
   StoreUnavailable    the database cannot be reached or refuses to write
   StoreCorrupt        the database is there but cannot be trusted
 """
@@ -23,6 +27,9 @@ class Code(StrEnum):
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     ABORTED = "ABORTED"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
     UNAVAILABLE = "UNAVAILABLE"
@@ -91,6 +98,34 @@ class LeaseLost(FlagstaffError):
     """What only one process may do at a time is another's now; nothing was done."""
 
     code = Code.ABORTED
+
+
+class Refused(FlagstaffError):
+    """The state of things does not allow it; the message says what stands in the way."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class Unauthenticated(FlagstaffError):
+    """Nobody knows who is calling: no credentials, or ones that are not valid (any more)."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class PermissionDenied(FlagstaffError):
+    """The caller is known and has no role that allows this here."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class Limited(FlagstaffError):
+    """Too many requests from one caller. Units: retry_after_s seconds until the next one may be taken."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class StoreUnavailable(FlagstaffError):

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
+from server.core.access import Principal
 from server.core.errors import FlagstaffError
 from server.operations.requests import where_raised
 from server.rpc.status import STATUS_BY_CODE, Status
@@ -29,6 +30,11 @@ class Call(Protocol):
     @property
     def trailing_metadata(self) -> list[MetadataEntry]:
         """Metadata to send with the status; append to it."""
+        ...
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls; `server.core.access.OPEN` where nobody is asked."""
         ...
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 import grpc.aio
 
+from server.core.access import OPEN, Principal
 from server.rpc.call import Abort, MetadataEntry, abort_for
 from server.rpc.doors.messages import WRITE_STALL_S, Requests, Stalled, Writer
 from server.rpc.drain import Drain
@@ -326,6 +327,10 @@ class _GrpcCall:
         if self._trailing is None:
             self._trailing = []
         return self._trailing
+
+    @property
+    def principal(self) -> Principal:
+        return OPEN
 
     @property
     def peer(self) -> str:
