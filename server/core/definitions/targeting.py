@@ -77,6 +77,8 @@ def check_rule(
     walk = _Walk(problems, variants, lenient or problems.lenient)
     errors, kept = len(problems.errors), problems.kept
     walk.visit(rule, path, 0, OPERAND if variants is None else RESULT)
+    if walk.nodes > RULE_NODES_MAX:
+        walk.too_many(path)
     if problems.kept > kept and len(problems.errors) == errors:
         # What was warned about was not looked into, and is kept.
         _hold_bounds(rule, path, problems)
@@ -109,13 +111,14 @@ def _hold_bounds(rule: Json, path: Path, problems: Problems) -> None:
 
 
 class _Walk:
-    __slots__ = ("lenient", "nodes", "problems", "variants")
+    __slots__ = ("lenient", "nodes", "problems", "too_large", "variants")
 
     def __init__(self, problems: Problems, variants: Mapping[str, Json] | None, lenient: bool) -> None:
         self.problems = problems
         self.variants = variants
         self.lenient = lenient
         self.nodes = 0
+        self.too_large = False
 
     def warn(self, path: Path, message: str) -> None:
         self.problems.warn(path, message, lenient=self.lenient)
@@ -123,8 +126,7 @@ class _Walk:
     def visit(self, rule: Json, path: Path, depth: int, position: int) -> None:
         self.nodes += 1
         if self.nodes > RULE_NODES_MAX:
-            if self.nodes == RULE_NODES_MAX + 1:
-                self.problems.error(path, f"the rule has more than {RULE_NODES_MAX} operators and operands")
+            self.too_many(path)
             return
         kind = type(rule)
         if kind is str:
@@ -142,6 +144,12 @@ class _Walk:
             self.items(rule, path, depth + 1, position)
         else:
             self.scalar(rule, path, position)
+
+    def too_many(self, path: Path) -> None:
+        """Report that the rule is too large: once, at the first part that is too much."""
+        if not self.too_large:
+            self.too_large = True
+            self.problems.error(path, f"the rule has more than {RULE_NODES_MAX} operators and operands")
 
     def not_one_operator(self, rule: Mapping[str, Json], path: Path) -> None:
         if rule:

@@ -181,6 +181,24 @@ def test_depth_nodes_and_lists_have_bounds() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"var": "a"},
+        {"==": [{"var": "a"}, {"var": "b"}]},
+        {"missing": ["a", "b", "c"]},
+        {"sem_ver": [{"var": "a"}, "=", "1"]},
+        {"fractional": [["a", 1], ["b", 1]]},
+    ],
+    ids=["var", "compare", "missing", "sem_ver", "fractional"],
+)
+def test_no_operator_steps_over_the_bound(part: Json) -> None:
+    """Operators that count several nodes at once are refused as the others are, wherever the bound falls."""
+    for before in range(5):
+        [problem] = problems_of({"and": [1] * before + [part] * RULE_NODES_MAX})
+        assert problem.endswith(f"the rule has more than {RULE_NODES_MAX} operators and operands")
+
+
 def test_lenient_turns_problems_into_warnings_but_not_bounds() -> None:
     """Flagd would warn about an unknown operator; nobody may exhaust the server."""
     problems = Problems()
