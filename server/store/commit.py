@@ -26,6 +26,8 @@ from server.core.events import (
     SegmentRemoved,
 )
 from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX, TEXT_CHARS_MAX
+from server.core.policies import Permit, permit_all
+from server.core.references import Target
 from server.store import failpoints, saving, tables
 from server.store.decision import Decision, decide, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
@@ -37,11 +39,12 @@ from server.store.neighbourhood import load_neighbourhood, subjects_of
 from server.store.replay import read_past
 from server.store.saving import Cause
 from server.store.sync_sizes import check_sync_sizes
+from server.store.versions import NO_VERSIONS, check_versions
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit did; for a repeated request, what it did the first time."""
+    """What a commit did to one environment; for a repeated request, what it did the first time."""
 
     revision: int
     events: tuple[Event, ...]
@@ -51,6 +54,21 @@ class Committed:
 
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     """Revisions of other environments that this commit touched, because they share a flag's variants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a commit is to do in one environment, and what must be so before."""
+
+    environment: str
+    """Only creating a project may leave it ""."""
+
+    changes: Sequence[Change]
+    expected_revision: int | None = None
+    """The environment must still be at it; 0: not there yet."""
+
+    expected_versions: Mapping[Target, int] = field(default_factory=dict)
+    """Thing -> the revision that touched it last, by which its reader knew it; ABSENT: it must not exist."""
 
 
 def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one sentence)
@@ -65,43 +83,77 @@ def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one
     cause: str = "",
     request_id: str = "",
     expected_revision: int | None = None,
+    expected_versions: Mapping[Target, int] = NO_VERSIONS,
     replace_variants: bool = False,
+    permit: Permit = permit_all,
+    dry_run: bool = False,
 ) -> Committed:
     """Make changes to one environment, whole or not at all.
 
-    A `request_id` that was used before gets its first answer and changes nothing. With `expected_revision` the
-    environment must still be at it (0: not there yet). `replace_variants` allows a variant that other environments
-    serve too to get another value. Only creating a project may leave the environment "".
+    A `request_id` that was used before gets its first answer and changes nothing. `replace_variants` allows a variant
+    that other environments serve too to get another value. `permit` may refuse what would happen. A dry run does
+    everything, tells what came of it, and takes it back.
     Errors: InvalidDefinition with every problem; InvalidRequest; NotFound; Conflict when it exists already or the
-    request id was used for something else; Stale; TooLarge; StoreUnavailable; StoreCorrupt.
+    request id was used for something else; Stale; TooLarge; StoreUnavailable; StoreCorrupt; what `permit` raises.
     """
+    part = Part(environment, tuple(changes), expected_revision, expected_versions)
     why = Cause(project, actor, now, reason, cause, request_id)
-    order = _Order(project, environment, tuple(changes), why, expected_revision, replace_variants)
+    return commit_all(
+        engine, parts=(part,), why=why, replace_variants=replace_variants, permit=permit, dry_run=dry_run
+    )[environment]
+
+
+def commit_all(
+    engine: Engine,
+    *,
+    parts: Sequence[Part],
+    why: Cause,
+    replace_variants: bool = False,
+    permit: Permit = permit_all,
+    dry_run: bool = False,
+) -> dict[str, Committed]:
+    """Make changes to several environments of a project, in this order, as one commit.
+
+    Shapes: environment -> what was done there. Errors: as `commit`.
+    """
+    order = _Order(why.project, tuple(parts), why, replace_variants, permit)
     _check_order(order)
-    with collector_paused(len(changes)), writing(engine) as connection:
-        failpoints.reach("commit.begin")
-        committed = _repeated(connection, order) or _commit(connection, order)
-        failpoints.reach("commit.before_commit")
+    change_count = sum(len(part.changes) for part in parts)
+    try:
+        with collector_paused(change_count), writing(engine) as connection:
+            failpoints.reach("commit.begin")
+            committed = _repeated(connection, order) or _commit(connection, order)
+            if dry_run:
+                raise _TakenBack(committed)
+            failpoints.reach("commit.before_commit")
+    except _TakenBack as taken:
+        return taken.committed
     failpoints.reach("commit.after_commit")
     return committed
+
+
+class _TakenBack(Exception):
+    """Ends the transaction of a dry run; carries what it would have done."""
+
+    def __init__(self, committed: dict[str, Committed]) -> None:
+        self.committed = committed
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
     project: str
-    environment: str
-    changes: Sequence[Change]
+    parts: Sequence[Part]
     why: Cause
-    expected_revision: int | None
     replace_variants: bool
+    permit: Permit
 
-    @property
-    def flag_set(self) -> str:
-        return f"{self.project}/{self.environment}"
+    def flag_set(self, part: Part) -> str:
+        return f"{self.project}/{part.environment}"
 
     @property
     def digest(self) -> str:
-        content = repr((self.project, self.environment, self.changes, self.replace_variants))
+        asked = tuple((part.environment, tuple(part.changes)) for part in self.parts)
+        content = repr((self.project, *(asked[0] if len(asked) == 1 else asked), self.replace_variants))
         return hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -114,16 +166,25 @@ def _check_order(order: _Order) -> None:
     for name, text in (("actor", why.actor), ("reason", why.reason), ("cause", why.cause), ("id", why.request_id)):
         if len(text) > TEXT_CHARS_MAX:
             raise TooLarge(f"the commit's {name} has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
-    for change in order.changes:
+    names = [part.environment for part in order.parts]
+    if not names or len(set(names)) < len(names):
+        raise InvalidRequest("a commit has one part for each environment that it changes, and at least one")
+    for part in order.parts:
+        _check_part(order, part)
+
+
+def _check_part(order: _Order, part: Part) -> None:
+    flag_set = order.flag_set(part)
+    for change in part.changes:
         if isinstance(change, CreateProject) and change.key != order.project:
             raise InvalidRequest(f"a commit to project {order.project!r} cannot create project {change.key!r}")
-        if isinstance(change, CreateEnvironment) and change.environment.flag_set != order.flag_set:
-            raise InvalidRequest(f"a commit to {order.flag_set!r} cannot create {change.environment.flag_set!r}")
-        if not order.environment and not isinstance(change, CreateProject):
+        if isinstance(change, CreateEnvironment) and change.environment.flag_set != flag_set:
+            raise InvalidRequest(f"a commit to {flag_set!r} cannot create {change.environment.flag_set!r}")
+        if not part.environment and not isinstance(change, CreateProject):
             raise InvalidRequest(f"a commit with {type(change).__name__} needs an environment")
 
 
-def _repeated(connection: Connection, order: _Order) -> Committed | None:
+def _repeated(connection: Connection, order: _Order) -> dict[str, Committed] | None:
     if not order.why.request_id:
         return None
     columns = tables.requests.c
@@ -138,47 +199,67 @@ def _repeated(connection: Connection, order: _Order) -> Committed | None:
         raise Conflict(
             f"request id {order.why.request_id!r} was used for another change before; give each change its own"
         )
-    past = read_past(connection, order.project, order.environment, request_id=order.why.request_id)
-    return Committed(row.revision, past.events, touched_of(row.revision, past.subjects), row.unchanged, past.elsewhere)
+    return {part.environment: _past(connection, order, part, first=row.revision) for part in order.parts}
 
 
-def _commit(connection: Connection, order: _Order) -> Committed:
-    stored = _find(connection, order)
-    before = StoredEnvironment(Environment(order.project, order.environment), 0) if stored is None else stored
-    subjects = subjects_of(order.changes)
-    near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(order))
-    after, events = apply_all(near.flag_set, order.changes)
-    if events:
-        committed = _write(connection, order, decide(before, near, after=after, events=events, subjects=subjects))
-    else:
-        committed = Committed(before.revision, (), Touched(before.revision), unchanged=True)
+def _past(connection: Connection, order: _Order, part: Part, *, first: int) -> Committed:
+    past = read_past(connection, order.project, part.environment, request_id=order.why.request_id)
+    # The request keeps the revision of its first part; where nothing moved, another one is at what it was.
+    revision = first if part is order.parts[0] else past.revision or _revision(connection, order, part)
+    others = {part.environment for part in order.parts}
+    elsewhere = {name: at for name, at in past.elsewhere.items() if name not in others}
+    touched = touched_of(revision, past.subjects)
+    return Committed(revision, past.events, touched, not past.subjects, elsewhere)
+
+
+def _revision(connection: Connection, order: _Order, part: Part) -> int:
+    stored = find_environment(connection, project=order.project, environment=part.environment)
+    return 0 if stored is None else stored.revision
+
+
+def _commit(connection: Connection, order: _Order) -> dict[str, Committed]:
+    committed = {part.environment: _commit_part(connection, order, part) for part in order.parts}
     if order.why.request_id:
         connection.execute(insert(tables.requests), _request_row(order, committed))
     return committed
 
 
-def _concerns_all(order: _Order) -> bool:
+def _commit_part(connection: Connection, order: _Order, part: Part) -> Committed:
+    stored = _find(connection, order, part)
+    before = StoredEnvironment(Environment(order.project, part.environment), 0) if stored is None else stored
+    check_versions(connection, before.environment, expected=part.expected_versions)
+    subjects = subjects_of(part.changes)
+    near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
+    after, events = apply_all(near.flag_set, part.changes)
+    if not events:
+        return Committed(before.revision, (), Touched(before.revision), unchanged=True)
+    order.permit(before.environment, events)
+    return _write(connection, order, decide(before, near, after=after, events=events, subjects=subjects))
+
+
+def _concerns_all(part: Part) -> bool:
     # Under another bucketing every flag is written out in another way, and must be sound there too.
-    return any(isinstance(change, UpdateEnvironment) and change.bucketing is not None for change in order.changes)
+    return any(isinstance(change, UpdateEnvironment) and change.bucketing is not None for change in part.changes)
 
 
-def _find(connection: Connection, order: _Order) -> StoredEnvironment | None:
+def _find(connection: Connection, order: _Order, part: Part) -> StoredEnvironment | None:
     has_project = _exists(connection, order.project)
-    creates_project = any(isinstance(change, CreateProject) for change in order.changes)
+    creates_project = any(isinstance(change, CreateProject) for change in part.changes)
     if has_project and creates_project:
         raise Conflict(f"project {order.project!r} exists already")
     if not has_project and not creates_project:
         raise NotFound(f"project {order.project!r} does not exist; create it first")
-    stored = find_environment(connection, project=order.project, environment=order.environment)
-    creates = any(isinstance(change, CreateEnvironment) for change in order.changes)
+    stored = find_environment(connection, project=order.project, environment=part.environment)
+    creates = any(isinstance(change, CreateEnvironment) for change in part.changes)
+    flag_set = order.flag_set(part)
     if stored is not None and creates:
-        raise Conflict(f"environment {order.flag_set!r} exists already")
-    if stored is None and order.environment and not creates:
-        raise NotFound(f"environment {order.flag_set!r} does not exist; create it first")
+        raise Conflict(f"environment {flag_set!r} exists already")
+    if stored is None and part.environment and not creates:
+        raise NotFound(f"environment {flag_set!r} does not exist; create it first")
     revision = 0 if stored is None else stored.revision
-    if order.expected_revision not in (None, revision):
+    if part.expected_revision not in (None, revision):
         raise Stale(
-            f"{order.flag_set!r} is at revision {revision}, expected {order.expected_revision}; "
+            f"{flag_set!r} is at revision {revision}, expected {part.expected_revision}; "
             "read it again and repeat the change"
         )
     return stored
@@ -255,13 +336,14 @@ def _check_sizes(connection: Connection, decision: Decision) -> None:
             )
 
 
-def _request_row(order: _Order, committed: Committed) -> dict[str, object]:
+def _request_row(order: _Order, committed: Mapping[str, Committed]) -> dict[str, object]:
+    first = order.parts[0].environment
     return {
         "project": order.project,
         "id": order.why.request_id,
         "digest": order.digest,
-        "environment": order.environment,
-        "revision": committed.revision,
-        "unchanged": committed.unchanged,
+        "environment": first,
+        "revision": committed[first].revision,
+        "unchanged": all(each.unchanged for each in committed.values()),
         "at": order.why.now,
     }

@@ -22,6 +22,10 @@ class Past:
     events: tuple[Event, ...]
     subjects: tuple[tuple[str, str], ...]
     elsewhere: Mapping[str, int]
+    """Revisions of other environments than the one that was asked about."""
+
+    revision: int
+    """What the commit made of this environment; 0 when it left it alone."""
 
 
 def read_past(connection: Connection, project: str, environment: str, *, request_id: str) -> Past:
@@ -39,6 +43,7 @@ def read_past(connection: Connection, project: str, environment: str, *, request
         tuple(event for entry in here if (event := _event(entry)) is not None),
         tuple((entry.subject_kind, entry.subject_key) for entry in here),
         {entry.environment: entry.revision for entry in entries if entry.environment not in ours},
+        max((entry.revision for entry in here), default=0),
     )
 
 

@@ -1,0 +1,61 @@
+"""Tell the version of a thing: the revision of the commit that touched it last."""
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from server.core.environments import Environment
+from server.core.errors import Conflict, Stale
+from server.core.references import Target
+from server.store import tables
+from server.store.flagsets import in_parts
+
+ABSENT: Final = -1
+"""Stands for the version of what must not exist."""
+
+NO_VERSIONS: Final[Mapping[Target, int]] = MappingProxyType({})
+
+
+def read_versions(
+    connection: Connection, *, project: str, environment: str, kind: str, keys: Collection[str] | None = None
+) -> dict[str, int]:
+    """Key -> version, of the things of a kind that exist; of all of them when no keys are given."""
+    columns = tables.revisions.c
+    latest = (
+        select(columns.key, func.max(columns.revision).label("revision"))
+        .where(columns.project == project, columns.environment == environment, columns.kind == kind)
+        .group_by(columns.key)
+    )
+    versions: dict[str, int] = {}
+    for part in in_parts(latest, columns.key, keys):
+        newest = part.subquery()
+        query = (
+            select(columns.key, columns.revision)
+            .join(newest, (columns.key == newest.c.key) & (columns.revision == newest.c.revision))
+            .where(columns.project == project, columns.environment == environment, columns.kind == kind)
+            # What was removed has a last revision too, without a document.
+            .where(columns.document.is_not(None))
+        )
+        versions.update((key, revision) for key, revision in connection.execute(query))
+    return versions
+
+
+def check_versions(connection: Connection, environment: Environment, *, expected: Mapping[Target, int]) -> None:
+    """Refuse when a thing is not at the version by which its reader knew it.
+
+    Errors: Stale; Conflict when something exists that must not.
+    """
+    for (kind, key), version in expected.items():
+        found = read_versions(
+            connection, project=environment.project, environment=environment.key, kind=kind, keys=[key]
+        ).get(key)
+        if version == ABSENT and found is not None:
+            raise Conflict(f"{kind} {key!r} exists already in {environment.flag_set!r}, at version {found}")
+        if version not in (ABSENT, found):
+            now = "does not exist any more" if found is None else f"has version {found}"
+            raise Stale(
+                f"{kind} {key!r} in {environment.flag_set!r} {now}, expected version {version}; "
+                "read it again and repeat the change"
+            )
