@@ -10,7 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import uvicorn
@@ -26,7 +28,10 @@ from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
 from server.operations.counts import SeenBy, both
 from server.operations.requests import RequestLog
+from server.operations.writes import Writer
 from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
+from server.rpc.managed import management_table
+from server.rpc.management import THREADS_MAX, Management
 from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
@@ -114,6 +119,7 @@ async def serve(
     holder, hub = Holder(settings.flag_set), Hub()
     sources = Sources(holder, hub, RequestLog(slow_s=settings.slow_s, access_log=settings.access_log))
     traces = _Traces(settings)
+    managing = _Managing(settings)
     services = make_services(
         holder,
         hub,
@@ -123,6 +129,7 @@ async def serve(
         sync_metadata=settings.sync_metadata,
         stream_age=StreamAge(settings.max_connection_age_s),
         seen_by=traces.seen_by(sources.evaluations.counter),
+        management=managing.table(),
     )
     watchdog = Watchdog(
         holder,
@@ -140,9 +147,8 @@ async def serve(
             loop.call_soon_threadsafe(services.health.refresh)
             loop.call_soon_threadsafe(hub.publish, changes)
 
-    engine = open_engine(settings.database_url)
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
-    follower = Follower(engine, holder, last_known_good=kept, changed=changed)
+    follower = Follower(managing.engine, holder, last_known_good=kept, changed=changed)
     table = traces.table(measured(services.table, sources.calls, log=sources.request_log))
     grpc_server = GrpcServer(table, services.drain, connection_age_s=settings.max_connection_age_s)
     stopping = _stop_signals(loop)
@@ -177,7 +183,25 @@ async def serve(
             await peers.stop()
         await asyncio.to_thread(follower.stop)
         await asyncio.to_thread(traces.end)
-        engine.dispose()
+        await asyncio.to_thread(managing.end)
+
+
+class _Managing:
+    """The database, and what is managed in it by calls, which wait for it in threads of their own."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Errors: InvalidRequest for a database URL that is none."""
+        self.engine = open_engine(settings.database_url)
+        self._threads = ThreadPoolExecutor(THREADS_MAX, "flagstaff-management")
+
+    def table(self) -> Table:
+        management = Management(lambda: datetime.now(UTC), self._threads)
+        return management_table(management, self.engine, Writer(self.engine))
+
+    def end(self) -> None:
+        """Let operations in flight end, and close the database."""
+        self._threads.shutdown()
+        self.engine.dispose()
 
 
 class _Traces:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from google.protobuf.struct_pb2 import Struct
 
+from server.core.access import OPEN, Principal
 from server.core.environments import Environment
 from server.core.evaluation.snapshot import CompiledFlag, Evaluator, Snapshot
 from server.core.flags import ValueType
@@ -101,6 +102,7 @@ class FakeCall:
     initial_metadata: list[MetadataEntry] = field(default_factory=list)
     trailing_metadata: list[MetadataEntry] = field(default_factory=list)
     peer: str = "test"
+    principal: Principal = OPEN
     remaining_s: float | None = None
 
     def metadata(self, name: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeAlias
 from server.core.access import Principal
 from server.core.errors import FlagstaffError
 from server.operations.requests import where_raised
+from server.rpc.details import details_of
 from server.rpc.status import STATUS_BY_CODE, Status
 
 _LOG: Final = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ def abort_for(error: Exception, path: str, *, request_id: Callable[[], str] = ne
     if isinstance(error, Abort):
         return error
     if isinstance(error, FlagstaffError):
-        return Abort(STATUS_BY_CODE[error.code], str(error))
+        code, message = STATUS_BY_CODE[error.code], str(error)
+        return Abort(code, message, details_of(error, code, message[:MESSAGE_CHARS_MAX]))
     identifier = request_id()
     _LOG.error("%s failed, request %s", path, identifier, extra={"raised": where_raised(error)})
     return Abort(Status.INTERNAL, f"internal error, request {identifier}; the server's log says more under this id")

@@ -22,6 +22,7 @@ from server.rpc.table import Table, merge, services
 from server.rpc.watch import watch_table
 
 NO_ENRICHMENT: Final = Enrichment()
+NO_MANAGEMENT: Final[Table] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Services:
     drain: Drain
 
 
-def make_services(
+def make_services(  # noqa: PLR0913  (each is one thing that a server is told)
     holder: Holder,
     hub: Hub,
     *,
@@ -45,8 +46,11 @@ def make_services(
     seen_by: SeenBy = seen_by_nobody,
     sync_metadata: bool = True,
     stream_age: StreamAge = NO_AGE,
+    management: Table = NO_MANAGEMENT,
 ) -> Services:
-    """Build the table over what `holder` serves. Units: clock gives seconds since 1970, UTC.
+    """Build the table over what `holder` serves, beside `management` as server/rpc/managed.py makes it.
+
+    Units: clock gives seconds since 1970, UTC.
 
     Errors: InvalidRequest when the enrichment is too large for sync.
     """
@@ -57,7 +61,7 @@ def make_services(
     streams = merge(watch_table(holder, hub, clock=clock), flagd_events_table(holder, hub))
     evaluation = enriched(merge(own, flagd, streams), enrichment)
     sync = flagd_sync_table(holder, hub, static_context=enrichment.static, metadata=sync_metadata)
-    answering = lasting(merge(evaluation, sync), stream_age)
+    answering = merge(lasting(merge(evaluation, sync), stream_age), management)
     health = Health((*services(answering), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
     table = merge(answering, health.table())
     if reflection:

@@ -272,7 +272,7 @@ def _exists(connection: Connection, project: str) -> bool:
 
 def _write(connection: Connection, order: _Order, decision: Decision) -> Committed:
     problems = Problems()
-    elsewhere = plan_elsewhere(
+    planned = plan_elsewhere(
         connection,
         decision.after.environment,
         shared=list(shared_changes(decision)),
@@ -281,6 +281,10 @@ def _write(connection: Connection, order: _Order, decision: Decision) -> Committ
     )
     validate(decision, problems)
     problems.raise_if_any()
+    for other in planned:
+        if other.events:
+            order.permit(other.environment, other.events)
+    elsewhere = [record for other in planned for record in other.records]
     _save(connection, order, decision)
     _check_sizes(connection, decision)
     check_sync_sizes(connection, decision, elsewhere=elsewhere)

@@ -9,6 +9,7 @@ from server.core.audit import canonical_json
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems, pointer
 from server.core.environments import Environment
+from server.core.events import FlagUpdated
 from server.core.flags import FlagDefinition
 from server.store import tables
 from server.store.environments import read_environment
@@ -27,6 +28,15 @@ class SharedChange:
     after: str
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What shared parts do to one other environment."""
+
+    environment: Environment
+    records: tuple[Record, ...]
+    events: tuple[FlagUpdated, ...]
+
+
 def plan_elsewhere(
     connection: Connection,
     here: Environment,
@@ -34,20 +44,20 @@ def plan_elsewhere(
     shared: Sequence[SharedChange],
     replace_variants: bool,
     problems: Problems,
-) -> list[Record]:
+) -> list[Elsewhere]:
     """What a change of shared parts means for the project's other environments; reports where it would not fit."""
     by_key = {change.key: change for change in shared}
-    records: list[Record] = []
+    planned: list[Elsewhere] = []
     users: dict[str, list[str]] = {}
     for environment, keys in sorted(_configured_elsewhere(connection, here, keys=by_key).items()):
         for key in keys:
             users.setdefault(key, []).append(environment)
         changes = [by_key[key] for key in keys]
-        records += _plan_one(connection, here.project, environment, changes=changes, problems=problems)
+        planned.append(_plan_one(connection, here.project, environment, changes=changes, problems=problems))
     if not replace_variants:
         for key, environments in users.items():
             _refuse_new_values(by_key[key], environments, problems)
-    return records
+    return planned
 
 
 def _configured_elsewhere(
@@ -69,7 +79,7 @@ def _configured_elsewhere(
 
 def _plan_one(
     connection: Connection, project: str, environment: str, *, changes: Sequence[SharedChange], problems: Problems
-) -> list[Record]:
+) -> Elsewhere:
     stored = read_environment(connection, project=project, environment=environment)
     near = load_neighbourhood(
         connection, stored.environment, subjects={("flag", change.key): frozenset() for change in changes}
@@ -87,7 +97,12 @@ def _plan_one(
     problems.add(
         replace(problem, message=f"in environment {environment!r}: {problem.message}") for problem in found.errors
     )
-    return [_record(environment, stored.revision + 1, change, near.config_texts[change.key]) for change in sound]
+    before = near.flag_set.flags
+    return Elsewhere(
+        stored.environment,
+        tuple(_record(environment, stored.revision + 1, change, near.config_texts[change.key]) for change in sound),
+        tuple(FlagUpdated(key, before[key], definition) for key, definition in definitions.items()),
+    )
 
 
 def _check(near: Neighbourhood, definitions: Mapping[str, FlagDefinition], found: Problems) -> None:

@@ -1,0 +1,32 @@
+"""Say what each gRPC method does, as far as access is concerned; a method that stands here nowhere is refused."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from server.core.access import Action
+
+
+def _methods(service: str, names: Mapping[Action, Iterable[str]]) -> dict[str, Action]:
+    return {f"/{service}/{name}": action for action, each in names.items() for name in each}
+
+
+_FLAGD: Final = ("ResolveBoolean", "ResolveString", "ResolveFloat", "ResolveInt", "ResolveObject", "EventStream")
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    **_methods("grpc.health.v1.Health", {Action.PUBLIC: ("Check", "List", "Watch")}),
+    **_methods("grpc.reflection.v1.ServerReflection", {Action.IDENTIFY: ("ServerReflectionInfo",)}),
+    **_methods("grpc.reflection.v1alpha.ServerReflection", {Action.IDENTIFY: ("ServerReflectionInfo",)}),
+    **_methods(
+        "flagstaff.v1.EvaluationService",
+        {Action.EVALUATE: ("Evaluate", "EvaluateBatch", "EvaluateStream", "Watch")},
+    ),
+    **_methods("flagd.evaluation.v1.Service", {Action.EVALUATE: ("ResolveAll", *_FLAGD)}),
+    **_methods("flagd.evaluation.v2.Service", {Action.EVALUATE: _FLAGD}),
+    **_methods("flagd.sync.v1.FlagSyncService", {Action.SYNC: ("SyncFlags", "FetchAllFlags", "GetMetadata")}),
+}
+"""Path -> what it does. tests/rpc/test_methods.py holds it against the services' descriptors."""
+
+
+def action_of(path: str) -> Action:
+    """What a method does. Errors: KeyError for one that nobody thought about; it must not be served."""
+    return ACTIONS[path]

@@ -1,0 +1,141 @@
+"""Make one management write: who may, under which policies, through the one door for change.
+
+Every service that changes flags, segments or environments ends here, so that access, freezes and approvals are asked
+once for all of them, inside the transaction and for every environment that the change reaches.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from sqlalchemy import Engine
+
+from server.core.access import Action, Principal, Scope, allowing
+from server.core.environments import Environment
+from server.core.errors import PermissionDenied
+from server.core.events import Event, ProjectCreated
+from server.core.policies import Permit
+from server.store.commit import Committed, Part, commit_all
+from server.store.saving import Cause
+
+NO_PERMITS: Final[tuple["PermitFor", ...]] = ()
+
+
+class Outcome(StrEnum):
+    """What became of a write."""
+
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    """Everything asked for was so already."""
+
+    WOULD_APPLY = "would-apply"
+    """It was a dry run."""
+
+    REQUESTED = "requested"
+    """A change request was opened, and nothing changed yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """How a write is asked for, beside what it is to do."""
+
+    principal: Principal
+    action: Action
+    """What the principal must be allowed in every environment that the write reaches."""
+
+    now: datetime
+    request_id: str = ""
+    dry_run: bool = False
+    reason: str = ""
+    cause: str = ""
+    expected_version: int | None = None
+    """As core's `versions` count; ABSENT when the thing must not exist yet."""
+
+    bypass_approval: bool = False
+
+
+PermitFor: TypeAlias = Callable[[Write], Permit]
+"""Makes the policy that is asked for one write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did, or would do."""
+
+    outcome: Outcome
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    """Environment -> its revision afterwards; every environment that was touched."""
+
+    events: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
+    """Environment -> what happened there."""
+
+    warnings: tuple[str, ...] = ()
+    change_request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Makes writes to one database."""
+
+    engine: Engine
+    policies: Sequence[PermitFor] = NO_PERMITS
+    """Asked in this order after access was."""
+
+    def write(self, project: str, parts: Sequence[Part], write: Write, *, replace_variants: bool = False) -> Written:
+        """Make changes to environments of a project as one commit.
+
+        Errors: PermissionDenied, whatever the policies raise, and as `commit`.
+        """
+        why = Cause(project, write.principal.actor, write.now, write.reason, write.cause, write.request_id)
+        permits = [_access(write), *(policy(write) for policy in self.policies)]
+        for part in parts:
+            require(write.principal, write.action, Scope(project, part.environment))
+        committed = commit_all(
+            self.engine,
+            parts=parts,
+            why=why,
+            replace_variants=replace_variants,
+            permit=_each(permits),
+            dry_run=write.dry_run,
+        )
+        return _written(committed, dry_run=write.dry_run)
+
+
+def require(principal: Principal, action: Action, scope: Scope) -> None:
+    """Refuse what nobody granted. Errors: PermissionDenied, naming the roles that would help."""
+    if not principal.may(action, scope):
+        place = "/".join(name for name in (scope.project, scope.environment) if name) or "this server"
+        roles = " or ".join(f"`{role}`" for role in allowing(action))
+        raise PermissionDenied(f"{principal.actor} may not {action.value} in {place}; it needs the role {roles} there")
+
+
+def _access(write: Write) -> Permit:
+    def permit(environment: Environment, events: Sequence[Event]) -> None:
+        if any(isinstance(event, ProjectCreated) for event in events):
+            require(write.principal, write.action, Scope())
+        require(write.principal, write.action, Scope(environment.project, environment.key))
+
+    return permit
+
+
+def _each(permits: Iterable[Permit]) -> Permit:
+    asked = tuple(permits)
+
+    def permit(environment: Environment, events: Sequence[Event]) -> None:
+        for each in asked:
+            each(environment, events)
+
+    return permit
+
+
+def _written(committed: Mapping[str, Committed], *, dry_run: bool) -> Written:
+    revisions: dict[str, int] = {}
+    for environment, each in committed.items():
+        revisions.update(each.elsewhere)
+        if not each.unchanged and environment:
+            revisions[environment] = max(each.revision, revisions.get(environment, 0))
+    unchanged = all(each.unchanged for each in committed.values())
+    outcome = Outcome.UNCHANGED if unchanged else Outcome.WOULD_APPLY if dry_run else Outcome.APPLIED
+    return Written(outcome, revisions, {name: each.events for name, each in committed.items()})

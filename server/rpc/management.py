@@ -1,0 +1,133 @@
+"""Build the handlers of management services: decode, ask access, run the operation beside the loop, encode.
+
+An operation waits for the database, so it runs in a thread of a bounded pool and never on the event loop, which
+belongs to evaluations.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeAlias, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from protos.flagstaff.v1 import common_pb2 as common
+from server.core.access import Principal, Scope
+from server.core.errors import InvalidRequest
+from server.core.methods import action_of
+from server.operations.writes import Outcome, Write, Written, require
+from server.rpc.call import Call
+from server.rpc.table import Table, UnaryAsync, unary_async
+
+THREADS_MAX: Final = 8
+"""Operations that run at once; further ones wait in order."""
+
+Request = TypeVar("Request", bound=Message)
+Read: TypeAlias = Callable[[Any, Principal], Message]
+"""(request, who asks) -> reply."""
+
+Change: TypeAlias = Callable[[Any, Write], Message]
+"""(request, how it is asked for) -> reply; the request has a field `options`."""
+
+_OUTCOMES: Final = {each: common.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
+
+
+@dataclass(frozen=True, slots=True)
+class Management:
+    """What all management services share. Units: clock gives aware instants."""
+
+    clock: Callable[[], datetime]
+    threads: ThreadPoolExecutor
+
+    def reads(self, service: str, methods: Mapping[str, tuple[type[Message], Read]]) -> Table:
+        """Handlers of methods that change nothing."""
+        return {
+            f"/{service}/{name}": unary_async(self._read(f"/{service}/{name}", request, function))
+            for name, (request, function) in methods.items()
+        }
+
+    def writes(self, service: str, methods: Mapping[str, tuple[type[Message], Change]]) -> Table:
+        """Handlers of methods that change something; whether the caller may is asked again where it is written."""
+        return {
+            f"/{service}/{name}": unary_async(self._write(f"/{service}/{name}", request, function))
+            for name, (request, function) in methods.items()
+        }
+
+    def _read(self, path: str, request_type: type[Message], function: Read) -> UnaryAsync:
+        action = action_of(path)
+
+        async def handle(raw: bytes, call: Call) -> bytes:
+            request = parse(request_type, raw)
+            principal = call.principal
+            require(principal, action, scope_of(request))
+            return await self.run(lambda: function(request, principal).SerializeToString())
+
+        return handle
+
+    def _write(self, path: str, request_type: type[Message], function: Change) -> UnaryAsync:
+        action = action_of(path)
+
+        async def handle(raw: bytes, call: Call) -> bytes:
+            request: Any = parse(request_type, raw)
+            scope = scope_of(request)
+            # A write to a whole project names no environment: each that it reaches is asked about where it is written.
+            if scope.environment or not scope.project:
+                require(call.principal, action, scope)
+            options = request.options
+            write = Write(
+                principal=call.principal,
+                action=action,
+                now=self.clock(),
+                request_id=options.request_id,
+                dry_run=options.dry_run,
+                reason=options.reason,
+                cause=options.cause,
+                expected_version=options.expected_version or None,
+                bypass_approval=options.bypass_approval,
+            )
+            return await self.run(lambda: function(request, write).SerializeToString())
+
+        return handle
+
+    async def run(self, operation: Callable[[], bytes]) -> bytes:
+        """Run an operation beside the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, operation)
+
+
+def parse(request_type: type[Request], raw: bytes) -> Request:
+    """Decode a request. Errors: InvalidRequest when it is malformed or its text is not UTF-8."""
+    try:
+        return request_type.FromString(raw)
+    except DecodeError:
+        raise InvalidRequest(f"the message is not a {request_type.DESCRIPTOR.full_name}") from None
+
+
+def scope_of(request: Message) -> Scope:
+    """Where a request reads or writes, by its fields of these names."""
+    names = request.DESCRIPTOR.fields_by_name
+    given: Any = request
+    return Scope(
+        given.project if "project" in names else "",
+        given.environment if "environment" in names else "",
+    )
+
+
+def named(request: Any, *fields: str) -> None:
+    """Refuse a request that leaves out what it is about. Errors: InvalidRequest."""
+    missing = [name for name in fields if not getattr(request, name)]
+    if missing:
+        raise InvalidRequest(f"{request.DESCRIPTOR.name} needs {', '.join(missing)}")
+
+
+def result_of(written: Written) -> common.WriteResult:
+    """What became of a write, as its reply tells it."""
+    changes = [f"{event.type} {event.key}" for events in written.events.values() for event in events]
+    return common.WriteResult(
+        outcome=_OUTCOMES[written.outcome],
+        revisions=written.revisions,
+        changes=changes,
+        warnings=written.warnings,
+        change_request=written.change_request,
+    )
