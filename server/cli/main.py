@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import check, evaluate, export, flags, import_, migrate, serve
+from server.cli import backup, check, evaluate, export, flags, import_, migrate, serve
 
 HELP = """Feature flags for OpenFeature: store them, check them, evaluate them, serve them over gRPC.
 
@@ -42,6 +42,8 @@ app.command("evaluate", help=evaluate.HELP)(evaluate.evaluate)
 app.command("flags", help=flags.HELP)(flags.flags)
 app.command("check", help=check.HELP)(check.check)
 app.command("migrate", help=migrate.HELP)(migrate.migrate)
+app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
+app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

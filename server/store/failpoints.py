@@ -11,6 +11,7 @@ at that point leaves behind. Unset, as it should be, a point costs one compariso
     commit.before_commit  everything is saved in the open transaction
     commit.after_commit   the transaction is durable, nobody has been told
     migrate.half          a migration step has run in the open transaction
+    restore.copied        a backup's content is in the open transaction, in place of what was there
 """
 
 import os
@@ -25,6 +26,7 @@ NAMES: Final = (
     "commit.before_commit",
     "commit.after_commit",
     "migrate.half",
+    "restore.copied",
 )
 
 _armed: Final = os.environ.get("FLAGSTAFF_FAILPOINT", "")

@@ -6,7 +6,7 @@ Alembic says it too, but takes a third of a second and 10 MB to load; a start wi
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Connection, Engine, inspect
 
 from server.store.engine import reading
 
@@ -20,10 +20,13 @@ def is_newest(engine: Engine) -> bool:
     Errors: StoreUnavailable, StoreCorrupt.
     """
     with reading(engine) as connection:
-        if not inspect(connection).has_table(_TABLE):
-            return False
-        applied = connection.exec_driver_sql(f"SELECT version_num FROM {_TABLE}").scalars().all()
-    return list(applied) == [newest_revision()]
+        return inspect(connection).has_table(_TABLE) and schema_version(connection) == newest_revision()
+
+
+def schema_version(connection: Connection) -> str:
+    """The last migration that was applied; "" when there is not exactly one."""
+    applied = connection.exec_driver_sql(f"SELECT version_num FROM {_TABLE}").scalars().all()
+    return str(applied[0]) if len(applied) == 1 else ""
 
 
 def newest_revision() -> str:

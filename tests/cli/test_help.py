@@ -10,7 +10,7 @@ import typer.main
 from server.cli.main import app
 from tests.cli.conftest import Run
 
-COMMANDS = ["check", "evaluate", "export", "flags", "import", "migrate", "serve"]
+COMMANDS = ["backup", "check", "evaluate", "export", "flags", "import", "migrate", "restore", "serve"]
 HEAVY = ["alembic", "grpc", "rich", "sqlalchemy", "sqlmodel", "starlette", "uvicorn", "yaml"]
 
 

@@ -21,8 +21,10 @@ class SchemaState(StrEnum):
     AHEAD = "ahead"
 
 
-def migrate(engine: Engine) -> list[str]:
+def migrate(engine: Engine, *, target: str = "head") -> list[str]:
     """Apply the migrations that are missing and name them; an up-to-date database is left alone.
+
+    `target` stops at an older schema, for content of that age.
 
     All of them happen in one transaction that holds the write lock: of several processes that start at once one
     migrates and the others find it done, and after a crash there is the old schema or the new one.
@@ -36,8 +38,13 @@ def migrate(engine: Engine) -> list[str]:
         _refuse_foreign(connection, engine)
         config.attributes["connection"] = connection
         config.attributes["applied"] = []
-        command.upgrade(config, "head")
+        command.upgrade(config, target)
         return list(config.attributes["applied"])
+
+
+def known_versions() -> frozenset[str]:
+    """Every schema that this program can bring up to date."""
+    return frozenset(step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def schema_state(engine: Engine) -> SchemaState:
