@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from server.core.definitions.problems import Path, Problems, names, shown
@@ -152,6 +153,26 @@ def read_choice(
         return choices[value]
     problems.error((path, name), f"{shown(value)} is not one of: {names(choices)}")
     return default
+
+
+def read_instant(data: Mapping[str, Json], name: str, *, path: Path, problems: Problems) -> datetime | None:
+    """An instant with its time zone, as UTC; None when it is absent."""
+    value = data.get(name)
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if instant is not None and instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    problems.error((path, name), f"{shown(value)} is not an instant with its time zone, such as 2026-01-31T12:00:00Z")
+    return None
+
+
+def write_instant(instant: datetime) -> str:
+    """An instant as `read_instant` reads it."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def read_metadata(data: Mapping[str, Json], *, path: Path, problems: Problems, lenient: bool) -> dict[str, Scalar]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from server.core.definitions.configs import (
@@ -16,10 +15,12 @@ from server.core.definitions.fields import (
     key_problem,
     read_choice,
     read_flag_value,
+    read_instant,
     read_metadata,
     read_object,
     read_text,
     read_texts,
+    write_instant,
 )
 from server.core.definitions.problems import Path, Problems, shown
 from server.core.definitions.variants import read_variants
@@ -119,7 +120,7 @@ def _describe(data: Mapping[str, Json], *, problems: Problems, path: Path) -> di
         "owner": read_text(data, "owner", path=path, problems=problems),
         "tags": tags,
         "links": links,
-        "archived_at": _instant(data.get("archivedAt"), (path, "archivedAt"), problems),
+        "archived_at": read_instant(data, "archivedAt", path=path, problems=problems),
     }
 
 
@@ -131,19 +132,6 @@ def _lifetime(value: Json, path: Path, problems: Problems) -> int | None:
         return whole
     message = f"expected a whole number of days from 1 to {_LIFETIME_DAYS_MAX}, not {shown(value)}"
     problems.error((path, "expectedLifetimeDays"), message)
-    return None
-
-
-def _instant(value: Json, path: Path, problems: Problems) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if instant is not None and instant.tzinfo is not None:
-            return instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    problems.error(path, f"{shown(value)} is not an instant with its time zone, such as 2026-01-31T12:00:00Z")
     return None
 
 
@@ -172,5 +160,5 @@ def write_flag_part(flag: Flag) -> dict[str, Any]:
     if flag.metadata:
         data["metadata"] = dict(flag.metadata)
     if flag.archived_at is not None:
-        data["archivedAt"] = flag.archived_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        data["archivedAt"] = write_instant(flag.archived_at)
     return data
