@@ -10,8 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
 from server.core import references
+from server.core.definitions.environments import (
+    read_approval_policy,
+    read_freeze_windows,
+    write_approval_policy,
+    write_freeze_window,
+)
 from server.core.definitions.fields import name_problem
-from server.core.environments import Bucketing, Environment, Project
+from server.core.definitions.problems import Problems
+from server.core.environments import ApprovalPolicy, Bucketing, Environment, FreezeWindow, Project
 from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem
 from server.core.events import (
     EnvironmentCreated,
@@ -60,6 +67,10 @@ class UpdateEnvironment:
     metadata: Mapping[str, Scalar] | None = None
     source: str | None = None
     sync: bool | None = None
+    approval_policy: ApprovalPolicy | None = None
+    """One of no approvals asks nobody."""
+
+    freeze_windows: tuple[FreezeWindow, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +186,8 @@ def _updated(environment: Environment, change: UpdateEnvironment) -> Environment
         "metadata": change.metadata,
         "source": change.source,
         "sync": change.sync,
+        "approval_policy": change.approval_policy,
+        "freeze_windows": change.freeze_windows,
     }
     return replace(environment, **{name: value for name, value in given.items() if value is not None})
 
@@ -193,6 +206,17 @@ def _check_environment(environment: Environment) -> None:
             raise InvalidRequest(
                 f"metadata {key!r} of environment {environment.flag_set!r} is not a string, number or boolean"
             )
+    _check_protection(environment)
+
+
+def _check_protection(environment: Environment) -> None:
+    # Written and read back: whoever made the values, what is kept is what was checked.
+    problems = Problems()
+    policy = write_approval_policy(environment.approval_policy)
+    read_approval_policy(policy, problems=problems, path="/approvalPolicy")
+    windows = [write_freeze_window(window) for window in environment.freeze_windows]
+    read_freeze_windows(windows, problems=problems, path="/freezeWindows")
+    problems.raise_if_any()
 
 
 def _is_scalar(value: object) -> bool:

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from server.core.access import Role
 from server.core.json import Scalar
 
 
@@ -18,6 +21,53 @@ class Bucketing(StrEnum):
 
     V3 = "v3"
     """MurmurHash3 x86-32 of the value's canonical CBOR; what openfeature-flagd-core 2 speaks."""
+
+
+class Covered(StrEnum):
+    """What of an environment an approval policy watches over; the kinds of its events."""
+
+    FLAG = "flag"
+    SEGMENT = "segment"
+    ENVIRONMENT = "environment"
+    """Its settings, this policy among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPolicy:
+    """How many people must agree before something changes; who asks for the change is never one of them.
+
+    A kill passes without approvals, whatever is covered.
+    """
+
+    approvals: int = 0
+    """0: nobody is asked."""
+
+    roles: tuple[Role, ...] = ()
+    """Who counts, by role, among those who may approve at all; together with `actors`. Both empty: all of them."""
+
+    actors: tuple[str, ...] = ()
+    """Who counts by name, as the audit trail names them, such as `oidc:ann`; they too must be allowed to approve."""
+
+    covers: tuple[Covered, ...] = tuple(Covered)
+
+
+NO_APPROVALS: Final = ApprovalPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeWindow:
+    """A time in which an environment stays as it is, but for kills."""
+
+    starts_at: datetime
+    ends_at: datetime
+    """The first instant that is free again."""
+
+    reason: str
+    roles: tuple[Role, ...] = ()
+    """Who may change things all the same, by role."""
+
+    actors: tuple[str, ...] = ()
+    """Who may change things all the same, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +95,9 @@ class Environment:
 
     sync: bool = True
     """Whether the flags are sent to in-process clients too; the set must be small enough for them then."""
+
+    approval_policy: ApprovalPolicy = NO_APPROVALS
+    freeze_windows: tuple[FreezeWindow, ...] = ()
 
     @property
     def flag_set(self) -> str:

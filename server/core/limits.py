@@ -55,6 +55,15 @@ SYNC_CONTEXT_BYTES_MAX: Final = 63 * 1024
 SYNC_BYTES_MAX: Final = 4 * 1024 * 1024 - 64 * 1024
 """A flag set as in-process clients are sent it: gRPC's default of 4 MiB a message, less room for the fixed context."""
 
+APPROVALS_MAX: Final = 10
+"""Approvals that an environment may ask for."""
+
+NAMED_PEOPLE_MAX: Final = 100
+"""People whom one approval policy or one freeze window names."""
+
+FREEZE_WINDOWS_MAX: Final = 100
+"""Of one environment, past ones included until they are taken out."""
+
 SHARE_PARTS: Final = 100_000
 """A share is counted in parts of this; 1 part is 0.001 %."""
 

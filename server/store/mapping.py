@@ -3,21 +3,46 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
+from server.core.definitions.environments import (
+    read_approval_policy,
+    read_freeze_windows,
+    write_approval_policy,
+    write_freeze_window,
+)
 from server.core.definitions.flags import read_flag, write_config_part, write_flag_part
 from server.core.definitions.problems import Problems, pointer
 from server.core.definitions.segments import read_segment, write_segment
 from server.core.definitions.targeting import number_problem
-from server.core.environments import Bucketing, Environment, Project
+from server.core.environments import NO_APPROVALS, Bucketing, Environment, FreezeWindow, Project
 from server.core.flags import Flag, FlagConfig, FlagDefinition
 from server.core.json import Json, Scalar
+from server.core.limits import FREEZE_WINDOWS_MAX
 from server.core.segments import Segment
 
 Document: TypeAlias = dict[str, Any]
 """A stored definition as a JSON object, not yet checked."""
 
-ENVIRONMENT_COLUMNS: Final = ("project", "key", "name", "bucketing", "critical", "metadata_document", "source", "sync")
+ENVIRONMENT_COLUMNS: Final = (
+    "project",
+    "key",
+    "name",
+    "bucketing",
+    "critical",
+    "metadata_document",
+    "source",
+    "sync",
+    "protection_document",
+)
+
+CLOSED: Final = FreezeWindow(
+    datetime.min.replace(tzinfo=UTC),
+    datetime.max.replace(tzinfo=UTC),
+    "its stored approval policy and freeze windows are damaged; set both anew, with a bypass",
+)
+"""Stands for protection that cannot be read: evaluation goes on, and nobody changes anything by accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +111,19 @@ def environment_text(environment: Environment) -> str:
             "metadata": dict(environment.metadata),
             "source": environment.source,
             "sync": environment.sync,
+            **protection_document(environment),
         }
     )
+
+
+def protection_document(environment: Environment) -> Document:
+    """Write an environment's approval policy and freeze windows; what it does not have is left out."""
+    document: Document = {}
+    if environment.approval_policy != NO_APPROVALS:
+        document["approvalPolicy"] = write_approval_policy(environment.approval_policy)
+    if environment.freeze_windows:
+        document["freezeWindows"] = [write_freeze_window(window) for window in environment.freeze_windows]
+    return document
 
 
 def project_text(project: Project) -> str:
@@ -124,13 +160,38 @@ def environment_from_row(row: Mapping[str, Any]) -> Environment:
         metadata=_metadata(row["metadata_document"]),
         source=row["source"],
         sync=bool(row["sync"]),
+        **_protection(_document(row["protection_document"])),
     )
 
 
 def environment_from_text(project: str, key: str, text: str) -> Environment:
-    """Read an environment as `environment_text` wrote it."""
+    """Read an environment as `environment_text` wrote it, now or in an earlier version."""
     document = json.loads(text)
-    return Environment(project, key, **{**document, "bucketing": Bucketing(document["bucketing"])})
+    return Environment(
+        project,
+        key,
+        name=document["name"],
+        bucketing=Bucketing(document["bucketing"]),
+        critical=document["critical"],
+        metadata=document["metadata"],
+        source=document["source"],
+        sync=document.get("sync", True),
+        **_protection(document),
+    )
+
+
+def _document(raw: object) -> Document | None:
+    return parse(raw) if isinstance(raw, str | bytes) else None
+
+
+def _protection(document: Document | None) -> dict[str, Any]:
+    problems = Problems()
+    read = document or {}
+    policy = read_approval_policy(read.get("approvalPolicy"), problems=problems, path="/approvalPolicy")
+    windows = read_freeze_windows(read.get("freezeWindows"), problems=problems, path="/freezeWindows")
+    if document is None or problems.errors:
+        windows = (*windows[: FREEZE_WINDOWS_MAX - 1], CLOSED)
+    return {"approval_policy": policy, "freeze_windows": windows}
 
 
 def _metadata(raw: str) -> dict[str, Scalar]:

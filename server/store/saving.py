@@ -17,7 +17,7 @@ from server.core.segments import Segment
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries
-from server.store.mapping import FlagText, compact, parse
+from server.store.mapping import FlagText, compact, parse, protection_document
 from server.store.neighbourhood import Neighbourhood
 
 IMPORT_FLAGS_MIN: Final = 100
@@ -146,6 +146,7 @@ def save_environment(connection: Connection, environment: Environment, *, is_new
         "metadata_document": compact(dict(environment.metadata)),
         "source": environment.source,
         "sync": environment.sync,
+        "protection_document": compact(protection_document(environment)),
     }
     if is_new:
         _insert(connection, tables.environments, [{**row, "revision": 0, "created_at": now}])

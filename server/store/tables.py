@@ -50,8 +50,8 @@ def _key(**options: Any) -> Any:
     return Field(primary_key=True, sa_type=Text, **options)
 
 
-def _text(default: str | None = None) -> Any:
-    return Field(default=default, sa_type=Text)
+def _text(default: str | None = None, **options: Any) -> Any:
+    return Field(default=default, sa_type=Text, **options)
 
 
 def _instant(default: datetime | None = None) -> Any:
@@ -94,6 +94,9 @@ class Environment(Base, table=True):
     metadata_document: str = _text("{}")
     source: str = _text("")
     sync: bool = Field(default=True, sa_column_kwargs={"server_default": sql_text("1")})
+    protection_document: str = _text("{}", sa_column_kwargs={"server_default": sql_text("'{}'")})
+    """Who has to agree to a change and when there may be none: approval policy and freeze windows."""
+
     revision: int = Field(default=0)
     created_at: datetime = _instant()
 
