@@ -27,8 +27,9 @@ from server.live.last_known_good import LastKnownGood
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
 from server.operations.counts import SeenBy, both
+from server.operations.freezes import permit_unless_frozen
 from server.operations.requests import RequestLog
-from server.operations.writes import Writer
+from server.operations.writes import PermitFor, Writer
 from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
 from server.rpc.managed import management_table
 from server.rpc.management import THREADS_MAX, Management
@@ -57,6 +58,9 @@ HTTP_HEADER_BYTES_MAX: Final = 32 * 1024
 
 HTTP_END_S: Final = 5
 """Streams have been ended when this begins, so only answers in flight are waited for."""
+
+POLICIES: Final[tuple[PermitFor, ...]] = (permit_unless_frozen,)
+"""What protects an environment from a management write, in the order in which it is asked."""
 
 TRACER: Final = "flagstaff"
 TRACES_END_S: Final = 5.0
@@ -196,7 +200,7 @@ class _Managing:
 
     def table(self) -> Table:
         management = Management(lambda: datetime.now(UTC), self._threads)
-        return management_table(management, self.engine, Writer(self.engine))
+        return management_table(management, self.engine, Writer(self.engine, POLICIES))
 
     def end(self) -> None:
         """Let operations in flight end, and close the database."""

@@ -20,6 +20,9 @@ from server.core.policies import Permit
 from server.store.commit import Committed, Part, commit_all
 from server.store.saving import Cause
 
+BYPASS: Final = "bypass"
+"""How the cause of a write begins that asked to step over what protects its environment."""
+
 NO_PERMITS: Final[tuple["PermitFor", ...]] = ()
 
 
@@ -88,7 +91,7 @@ class Writer:
 
         Errors: PermissionDenied, whatever the policies raise, and as `commit`.
         """
-        why = Cause(project, write.principal.actor, write.now, write.reason, write.cause, write.request_id)
+        why = Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id)
         permits = [_access(write), *(policy(write) for policy in self.policies)]
         for part in parts:
             require(write.principal, write.action, Scope(project, part.environment))
@@ -109,6 +112,13 @@ def require(principal: Principal, action: Action, scope: Scope) -> None:
         place = "/".join(name for name in (scope.project, scope.environment) if name) or "this server"
         roles = " or ".join(f"`{role}`" for role in allowing(action))
         raise PermissionDenied(f"{principal.actor} may not {action.value} in {place}; it needs the role {roles} there")
+
+
+def _cause(write: Write) -> str:
+    # Whoever reads the audit trail must see that the usual way was not taken.
+    if not write.bypass_approval:
+        return write.cause
+    return f"{BYPASS}: {write.cause}" if write.cause else BYPASS
 
 
 def _access(write: Write) -> Permit:

@@ -71,8 +71,8 @@ class WriteOptions(_message.Message):
     -1: the thing must not exist yet.
     """
     bypass_approval: _builtins.bool
-    """In a protected environment: apply without the approvals that it asks for. Needs the permission `bypass` and a
-    reason, and stands out in the audit trail.
+    """In a protected environment: apply without the approvals that it asks for, or while it is frozen. Needs the
+    permission `bypass` and a reason; the entry's cause in the audit trail begins with `bypass`.
     """
     cause: _builtins.str
     """Something from outside that this belongs to: a ticket, a pipeline's run."""
