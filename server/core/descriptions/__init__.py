@@ -1,0 +1,1 @@
+"""Say in words what changed: lines that people read, each with the place and the values for machines."""
