@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from protos.flagstaff.v1 import common_pb2 as common
 from server.core.access import Principal, Scope
+from server.core.descriptions.differences import describe_event
 from server.core.errors import InvalidRequest
 from server.core.methods import action_of
 from server.operations.writes import Outcome, Write, Written, require
@@ -23,6 +24,9 @@ from server.rpc.table import Table, UnaryAsync, unary_async
 
 THREADS_MAX: Final = 8
 """Operations that run at once; further ones wait in order."""
+
+LINES_MAX: Final = 1_000
+"""Differences that a reply names; an import may make more than a message holds."""
 
 Request = TypeVar("Request", bound=Message)
 Read: TypeAlias = Callable[[Any, Principal], Message]
@@ -123,11 +127,12 @@ def named(request: Any, *fields: str) -> None:
 
 def result_of(written: Written) -> common.WriteResult:
     """What became of a write, as its reply tells it."""
-    changes = [f"{event.type} {event.key}" for events in written.events.values() for event in events]
+    lines = [line for events in written.events.values() for event in events for line in describe_event(event)]
+    more = [f"and {len(lines) - LINES_MAX} more"] if len(lines) > LINES_MAX else []
     return common.WriteResult(
         outcome=_OUTCOMES[written.outcome],
         revisions=written.revisions,
-        changes=changes,
+        changes=[*lines[:LINES_MAX], *more],
         warnings=written.warnings,
         change_request=written.change_request,
     )

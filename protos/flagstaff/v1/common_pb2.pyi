@@ -134,7 +134,9 @@ class WriteResult(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What differs, a line each, as people read it: `share of rule beta 10 % -> 25 %`."""
+        """What differs, a line each, as people read it: `flag new-ui: share of rule beta 10 % -> 25 %`. At most 1,000, then
+        how many more there are.
+        """
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
