@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.crash import abuse, commits, poison, soak, storm
+from tests.crash import abuse, backups, commits, poison, soak, storm
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
 
 PROOFS: Final[Mapping[str, Proof]] = {
     "abuse": abuse.prove,
+    "backups": backups.prove,
     "commits": commits.prove,
     "fuzz": fuzz.prove,
     "poison": poison.prove,

@@ -3,11 +3,14 @@
 import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from server.cli import backup, check, evaluate, export, flags, import_, migrate, serve
+from server.cli import backup, check, evaluate, export, flags, import_, migrate, profile, serve
+from server.cli.options import option
+from server.cli.remote import Chosen
 
 HELP = """Feature flags for OpenFeature: store them, check them, evaluate them, serve them over gRPC.
 
@@ -22,9 +25,14 @@ Your own flags, written for Flagstaff or for flagd, JSON or YAML:
   flagstaff check flags.json                 is it sound? prints every problem with its path
   flagstaff import flags.json                store it; a running server follows within moments
 
-Every option can also be set by an environment variable, FLAGSTAFF_ and its name: FLAGSTAFF_DATABASE_URL, and so on.
+\b
+A running server, here or elsewhere:
+  flagstaff profile set default --server localhost:8013
 
-Exit codes: 0 fine, 1 refused or answered with an error, 2 wrong usage, 3 the database cannot be used.
+Options that say where, as whom and how can also be set by an environment variable, FLAGSTAFF_ and the option's name:
+FLAGSTAFF_DATABASE_URL, FLAGSTAFF_SERVER, FLAGSTAFF_TOKEN, and so on.
+
+Exit codes: 0 fine, 1 refused or answered with an error, 2 wrong usage, 3 the server or the database cannot be reached.
 """
 
 app = typer.Typer(
@@ -44,6 +52,7 @@ app.command("check", help=check.HELP)(check.check)
 app.command("migrate", help=migrate.HELP)(migrate.migrate)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
+app.add_typer(profile.app, name="profile")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,8 +77,15 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _start(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, option("--profile", "The server that commands talk to, by its name: see `flagstaff profile`.")
+    ] = None,
+    config: Annotated[
+        Path | None, option("--config", "The file with profiles; else in your directory for configuration.")
+    ] = None,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    context.obj = Chosen(profile, config)

@@ -1,4 +1,4 @@
-"""Define the options that several commands share; every option can also come from the environment."""
+"""Define the options that several commands share; most can also come from the environment."""
 
 from typing import Annotated, Any, Final
 
@@ -13,6 +13,16 @@ def option(name: str, help: str, *more: str, **settings: Any) -> Any:
     """An option that is also read from FLAGSTAFF_<NAME>."""
     variable = ENVIRONMENT_PREFIX + name.partition("/")[0].removeprefix("--").replace("-", "_").upper()
     return typer.Option(name, *more, help=help, envvar=variable, **settings)
+
+
+def given(name: str, help: str, *more: str, **settings: Any) -> Any:
+    """An option that must be given with the command: what one change is about, which no variable may say for all."""
+    return typer.Option(name, *more, help=help, **settings)
+
+
+def group(help: str) -> typer.Typer:
+    """A group of commands, such as `flagstaff profile`."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
 
 
 DatabaseUrl = Annotated[str, option("--database-url", "Where flags are stored: sqlite:///PATH, relative or absolute.")]
