@@ -24,6 +24,7 @@ from server.core.json import Json
 from server.live.follower import Follower
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
+from server.live.recent import RecentContexts
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
 from server.operations.counts import SeenBy, both
@@ -134,6 +135,7 @@ async def serve(
         stream_age=StreamAge(settings.max_connection_age_s),
         seen_by=traces.seen_by(sources.evaluations.counter),
         management=managing.table(),
+        recent=managing.recent,
     )
     watchdog = Watchdog(
         holder,
@@ -196,11 +198,12 @@ class _Managing:
     def __init__(self, settings: Settings) -> None:
         """Errors: InvalidRequest for a database URL that is none."""
         self.engine = open_engine(settings.database_url)
+        self.recent = RecentContexts(settings.recent_contexts) if settings.recent_contexts else None
         self._threads = ThreadPoolExecutor(THREADS_MAX, "flagstaff-management")
 
     def table(self) -> Table:
         management = Management(lambda: datetime.now(UTC), self._threads)
-        return management_table(management, self.engine, Writer(self.engine, POLICIES))
+        return management_table(management, self.engine, Writer(self.engine, POLICIES), recent=self.recent)
 
     def end(self) -> None:
         """Let operations in flight end, and close the database."""

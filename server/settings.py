@@ -54,6 +54,9 @@ class Settings:
     max_staleness_s: float | None = None
     """How long the database may be gone before /readyz says no; None: for ever."""
 
+    recent_contexts: int = 0
+    """How many contexts are kept in memory for simulations, a flag set; 0 keeps none."""
+
     slow_s: float = 1.0
     """A request that took as long has a line in the log."""
 

@@ -125,6 +125,16 @@ def serve(
         list[str] | None,
         option("--context-from-header", "HEADER=NAME: the header's value becomes that attribute. Repeatable."),
     ] = None,
+    recent_contexts: Annotated[
+        int,
+        option(
+            "--recent-contexts",
+            "Keep so many of the contexts evaluated lately over gRPC, for each flag set, to simulate changes with; in "
+            "memory alone.",
+            min=0,
+            max=10_000,
+        ),
+    ] = 0,
     slow_s: Annotated[
         float, option("--slow", "Seconds after which a request is slow and has a line in the log.", min=0)
     ] = 1.0,
@@ -171,6 +181,7 @@ def serve(
         sync_metadata=not disable_sync_metadata,
         cors_origins=tuple(parse_origin(each) for each in cors_origin or ()),
         max_staleness_s=max_staleness_s,
+        recent_contexts=recent_contexts,
         slow_s=slow_s,
         access_log=access_log,
         otlp_endpoint=otlp_endpoint,

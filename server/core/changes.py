@@ -121,15 +121,39 @@ def apply(flag_set: FlagSet, change: Change) -> tuple[FlagSet, tuple[Event, ...]
 
 def apply_all(flag_set: FlagSet, changes: Sequence[Change]) -> tuple[FlagSet, tuple[Event, ...]]:
     """Make several changes as one: one event for each thing that differs in the end. Errors: as `apply`."""
+    preview = preview_all(flag_set, changes)
+    preview.raise_if_refused()
+    return preview.flag_set, preview.events
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What changes come to, whether they are allowed or not."""
+
+    flag_set: FlagSet
+    events: tuple[Event, ...]
+    problems: tuple[Problem, ...]
+    """Salts that would change."""
+
+    orphans: Mapping[references.Target, tuple[references.Target, ...]]
+    """What would go -> who would miss it."""
+
+    def raise_if_refused(self) -> None:
+        """Errors: InvalidDefinition when salts would change, InvalidRequest when others depend on what would go."""
+        if self.problems:
+            raise InvalidDefinition(self.problems)
+        if self.orphans:
+            raise InvalidRequest("\n".join(_orphaned(*each) for each in sorted(self.orphans.items())))
+
+
+def preview_all(flag_set: FlagSet, changes: Sequence[Change]) -> Preview:
+    """What several changes come to as one. Errors: NotFound and InvalidRequest for what cannot even be tried."""
     draft = _Draft(flag_set.environment, dict(flag_set.flags), dict(flag_set.segments))
     for change in changes:
         _edit(draft, change)
-    if draft.problems:
-        raise InvalidDefinition(draft.problems)
     changed = FlagSet(draft.environment, draft.flags, draft.segments)
     events = tuple(_events(flag_set, changed, draft))
-    _refuse_orphans(changed, events)
-    return changed, events
+    return Preview(changed, events, tuple(draft.problems), _orphans(changed, events))
 
 
 @dataclass(slots=True)
@@ -267,23 +291,22 @@ def _same(before: object, after: object) -> bool:
     return before == after and repr(before) == repr(after)
 
 
-def _refuse_orphans(flag_set: FlagSet, events: Sequence[Event]) -> None:
+def _orphans(flag_set: FlagSet, events: Sequence[Event]) -> dict[references.Target, tuple[references.Target, ...]]:
     gone = {(event.kind, event.key) for event in events if isinstance(event, FlagRemoved | SegmentRemoved)}
     if not gone:
-        return
-    dependents: dict[tuple[str, str], list[str]] = {}
+        return {}
+    dependents: dict[references.Target, list[references.Target]] = {}
     for key, definition in flag_set.flags.items():
         for target in references.of_flag(definition) & gone:
-            dependents.setdefault(target, []).append(f"flag {key!r}")
+            dependents.setdefault(target, []).append(("flag", key))
     for key, segment in flag_set.segments.items():
         for target in references.of_segment(segment) & gone:
-            dependents.setdefault(target, []).append(f"segment {key!r}")
-    if dependents:
-        raise InvalidRequest("\n".join(_orphaned(target, names) for target, names in sorted(dependents.items())))
+            dependents.setdefault(target, []).append(("segment", key))
+    return {target: tuple(sorted(missing)) for target, missing in dependents.items()}
 
 
-def _orphaned(target: tuple[str, str], names: Sequence[str]) -> str:
+def _orphaned(target: references.Target, dependents: Sequence[references.Target]) -> str:
     kind, key = target
-    shown = ", ".join(sorted(names)[:DEPENDENTS_SHOWN_MAX])
-    more = f" and {len(names) - DEPENDENTS_SHOWN_MAX} more" if len(names) > DEPENDENTS_SHOWN_MAX else ""
+    shown = ", ".join(f"{of} {name!r}" for of, name in dependents[:DEPENDENTS_SHOWN_MAX])
+    more = f" and {len(dependents) - DEPENDENTS_SHOWN_MAX} more" if len(dependents) > DEPENDENTS_SHOWN_MAX else ""
     return f"{kind} {key!r} cannot be removed: {shown}{more} would miss it; change them first or in the same commit"

@@ -89,3 +89,9 @@ BATCH_EVALUATIONS_MAX: Final = 1_000_000
 BATCH_CONTEXTS_MAX: Final = 10_000
 WATCHED_KEYS_MAX: Final = 1_000
 """Flags that one subscription names; one that names none gets all."""
+
+SIMULATED_CONTEXTS_MAX: Final = 10_000
+"""Contexts of one simulation."""
+
+SIMULATED_EVALUATIONS_MAX: Final = 1_000_000
+"""Contexts times affected flags of one simulation; with more flags, fewer contexts are evaluated."""

@@ -23,6 +23,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **_methods("flagd.evaluation.v1.Service", {Action.EVALUATE: ("ResolveAll", *_FLAGD)}),
     **_methods("flagd.evaluation.v2.Service", {Action.EVALUATE: _FLAGD}),
     **_methods("flagd.sync.v1.FlagSyncService", {Action.SYNC: ("SyncFlags", "FetchAllFlags", "GetMetadata")}),
+    **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
 }
 """Path -> what it does. tests/rpc/test_methods.py holds it against the services' descriptors."""
 

@@ -4,8 +4,9 @@ Every service that changes flags, segments or environments ends here, so that ac
 once for all of them, inside the transaction and for every environment that the change reaches.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -14,11 +15,13 @@ from sqlalchemy import Engine
 
 from server.core.access import Action, Principal, Scope, allowing
 from server.core.environments import Environment
-from server.core.errors import PermissionDenied
+from server.core.errors import FlagstaffError, PermissionDenied, StoreCorrupt, StoreUnavailable
 from server.core.events import Event, ProjectCreated
 from server.core.policies import Permit
-from server.store.commit import Committed, Part, commit_all
+from server.store.commit import Committed, Part, Seen, check_revision, commit_all
+from server.store.engine import reading
 from server.store.saving import Cause
+from server.store.versions import check_versions
 
 BYPASS: Final = "bypass"
 """How the cause of a write begins that asked to step over what protects its environment."""
@@ -58,6 +61,17 @@ class Write:
 
     bypass_approval: bool = False
 
+    trial: "Trial | None" = None
+    """Where it is only tried: a dry run that tells this what it finds, also what would be refused."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a write that is only tried would change, and all that stands in its way."""
+
+    seen: list[Seen] = field(default_factory=list)
+    in_the_way: list[FlagstaffError] = field(default_factory=list)
+
 
 PermitFor: TypeAlias = Callable[[Write], Permit]
 """Makes the policy that is asked for one write."""
@@ -91,6 +105,8 @@ class Writer:
 
         Errors: PermissionDenied, whatever the policies raise, and as `commit`.
         """
+        if write.trial is not None:
+            return self._try(project, parts, write, write.trial, replace_variants=replace_variants)
         why = Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id)
         permits = [_access(write), *(policy(write) for policy in self.policies)]
         for part in parts:
@@ -104,6 +120,63 @@ class Writer:
             dry_run=write.dry_run,
         )
         return _written(committed, dry_run=write.dry_run)
+
+    def _try(
+        self, project: str, parts: Sequence[Part], write: Write, trial: Trial, *, replace_variants: bool
+    ) -> Written:
+        """Do all of a write but to keep it. What refuses it is noted, and what comes after it still tried.
+
+        Errors: PermissionDenied when the principal may not even read what it would touch.
+        """
+        for part in parts:
+            require(write.principal, Action.READ, Scope(project, part.environment))
+        permits = [_access(write), *(policy(write) for policy in self.policies)]
+
+        def permit(environment: Environment, events: Sequence[Event]) -> None:
+            require(write.principal, Action.READ, Scope(environment.project, environment.key))
+            for each in permits:
+                with _noted(trial):
+                    each(environment, events)
+
+        self._compare_versions(project, parts, trial)
+        # The versions have been looked at, and a request id would be answered without looking at anything.
+        unconditional = [replace(part, expected_revision=None, expected_versions={}) for part in parts]
+        why = Cause(project, write.principal.actor, write.now, write.reason, write.cause, "")
+        try:
+            committed = commit_all(
+                self.engine,
+                parts=unconditional,
+                why=why,
+                replace_variants=replace_variants,
+                permit=permit,
+                observe=trial.seen.append,
+                dry_run=True,
+            )
+        except (PermissionDenied, StoreUnavailable, StoreCorrupt):
+            raise
+        except FlagstaffError as error:
+            trial.in_the_way.append(error)
+            return Written(Outcome.WOULD_APPLY)
+        return _written(committed, dry_run=True)
+
+    def _compare_versions(self, project: str, parts: Sequence[Part], trial: Trial) -> None:
+        with reading(self.engine) as connection:
+            for part in parts:
+                for target, version in part.expected_versions.items():
+                    with _noted(trial):
+                        check_versions(connection, Environment(project, part.environment), expected={target: version})
+                with _noted(trial):
+                    check_revision(connection, project, part)
+
+
+@contextmanager
+def _noted(trial: Trial) -> Iterator[None]:
+    try:
+        yield
+    except (StoreUnavailable, StoreCorrupt):
+        raise
+    except FlagstaffError as error:
+        trial.in_the_way.append(error)
 
 
 def require(principal: Principal, action: Action, scope: Scope) -> None:

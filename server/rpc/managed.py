@@ -2,11 +2,20 @@
 
 from sqlalchemy import Engine
 
+from server.live.recent import RecentContexts
 from server.operations.writes import Writer
 from server.rpc.management import Management
+from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
 
 
-def management_table(management: Management, engine: Engine, writer: Writer) -> Table:
-    """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from."""
-    return merge()
+def management_table(
+    management: Management, engine: Engine, writer: Writer, *, recent: RecentContexts | None = None
+) -> Table:
+    """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
+
+    `recent` holds contexts that were evaluated lately, for simulations; None where none are kept.
+    """
+    return merge(
+        simulation_table(management, writer, recent),
+    )

@@ -5,9 +5,9 @@ belongs to evaluations.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ from protos.flagstaff.v1 import common_pb2 as common
 from server.core.access import Principal, Scope
 from server.core.descriptions.differences import describe_event
 from server.core.errors import InvalidRequest
+from server.core.events import Event
 from server.core.methods import action_of
 from server.operations.writes import Outcome, Write, Written, require
 from server.rpc.call import Call
@@ -38,12 +39,29 @@ Change: TypeAlias = Callable[[Any, Write], Message]
 _OUTCOMES: Final = {each: common.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
 
 
+PROPOSABLE: Final = frozenset(
+    f"flagstaff.v1.{noun}Service" for noun in ("Flag", "Segment", "Project", "Environment", "History")
+)
+"""Services whose writes all go through `Writer`, so that they can be tried before they are made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposable:
+    """How a write request that came inside another request is made."""
+
+    path: str
+    request: type[Message]
+    function: Change
+
+
 @dataclass(frozen=True, slots=True)
 class Management:
     """What all management services share. Units: clock gives aware instants."""
 
     clock: Callable[[], datetime]
     threads: ThreadPoolExecutor
+    proposable: dict[str, Proposable] = field(default_factory=dict)
+    """Full name of a request -> how it is made; filled by `writes`."""
 
     def reads(self, service: str, methods: Mapping[str, tuple[type[Message], Read]]) -> Table:
         """Handlers of methods that change nothing."""
@@ -54,6 +72,9 @@ class Management:
 
     def writes(self, service: str, methods: Mapping[str, tuple[type[Message], Change]]) -> Table:
         """Handlers of methods that change something; whether the caller may is asked again where it is written."""
+        if service in PROPOSABLE:
+            for name, (request, function) in methods.items():
+                self.proposable[request.DESCRIPTOR.full_name] = Proposable(f"/{service}/{name}", request, function)
         return {
             f"/{service}/{name}": unary_async(self._write(f"/{service}/{name}", request, function))
             for name, (request, function) in methods.items()
@@ -79,21 +100,25 @@ class Management:
             # A write to a whole project names no environment: each that it reaches is asked about where it is written.
             if scope.environment or not scope.project:
                 require(call.principal, action, scope)
-            options = request.options
-            write = Write(
-                principal=call.principal,
-                action=action,
-                now=self.clock(),
-                request_id=options.request_id,
-                dry_run=options.dry_run,
-                reason=options.reason,
-                cause=options.cause,
-                expected_version=options.expected_version or None,
-                bypass_approval=options.bypass_approval,
-            )
+            write = self.asked(path, request, call.principal)
             return await self.run(lambda: function(request, write).SerializeToString())
 
         return handle
+
+    def asked(self, path: str, request: Any, principal: Principal) -> Write:
+        """How a request asks for its write."""
+        options = request.options
+        return Write(
+            principal=principal,
+            action=action_of(path),
+            now=self.clock(),
+            request_id=options.request_id,
+            dry_run=options.dry_run,
+            reason=options.reason,
+            cause=options.cause,
+            expected_version=options.expected_version or None,
+            bypass_approval=options.bypass_approval,
+        )
 
     async def run(self, operation: Callable[[], bytes]) -> bytes:
         """Run an operation beside the loop."""
@@ -125,14 +150,19 @@ def named(request: Any, *fields: str) -> None:
         raise InvalidRequest(f"{request.DESCRIPTOR.name} needs {', '.join(missing)}")
 
 
+def change_lines(events: Iterable[Event]) -> list[str]:
+    """What happened, as lines that can stand alone; of very many, the first and how many more there are."""
+    lines = [line for event in events for line in describe_event(event)]
+    more = [f"and {len(lines) - LINES_MAX} more"] if len(lines) > LINES_MAX else []
+    return [*lines[:LINES_MAX], *more]
+
+
 def result_of(written: Written) -> common.WriteResult:
     """What became of a write, as its reply tells it."""
-    lines = [line for events in written.events.values() for event in events for line in describe_event(event)]
-    more = [f"and {len(lines) - LINES_MAX} more"] if len(lines) > LINES_MAX else []
     return common.WriteResult(
         outcome=_OUTCOMES[written.outcome],
         revisions=written.revisions,
-        changes=[*lines[:LINES_MAX], *more],
+        changes=change_lines(event for events in written.events.values() for event in events),
         warnings=written.warnings,
         change_request=written.change_request,
     )

@@ -6,6 +6,7 @@ from typing import Final
 
 from server.core.context import Enrichment
 from server.live.holder import Holder
+from server.live.recent import RecentContexts
 from server.live.watch import Hub
 from server.operations.counts import SeenBy, seen_by_nobody
 from server.rpc.drain import Drain
@@ -16,6 +17,7 @@ from server.rpc.flagd_events import flagd_events_table
 from server.rpc.flagd_sync import flagd_sync_table
 from server.rpc.health import SERVICE as HEALTH_SERVICE
 from server.rpc.health import Health
+from server.rpc.recording import recorded
 from server.rpc.reflection import reflection_table
 from server.rpc.streams import NO_AGE, StreamAge, lasting
 from server.rpc.table import Table, merge, services
@@ -47,8 +49,11 @@ def make_services(  # noqa: PLR0913  (each is one thing that a server is told)
     sync_metadata: bool = True,
     stream_age: StreamAge = NO_AGE,
     management: Table = NO_MANAGEMENT,
+    recent: RecentContexts | None = None,
 ) -> Services:
     """Build the table over what `holder` serves, beside `management` as server/rpc/managed.py makes it.
+
+    `recent` is given contexts that are evaluated; None where none are to be kept.
 
     Units: clock gives seconds since 1970, UTC.
 
@@ -59,7 +64,7 @@ def make_services(  # noqa: PLR0913  (each is one thing that a server is told)
     own = evaluation_table(holder, clock=clock, drain=drain, seen=seen_by("flagstaff"))
     flagd = flagd_evaluation_table(holder, clock=clock, seen_by=seen_by)
     streams = merge(watch_table(holder, hub, clock=clock), flagd_events_table(holder, hub))
-    evaluation = enriched(merge(own, flagd, streams), enrichment)
+    evaluation = enriched(recorded(merge(own, flagd, streams), holder, recent), enrichment)
     sync = flagd_sync_table(holder, hub, static_context=enrichment.static, metadata=sync_metadata)
     answering = merge(lasting(merge(evaluation, sync), stream_age), management)
     health = Health((*services(answering), HEALTH_SERVICE), lambda: holder.ready, drain=drain)

@@ -5,13 +5,14 @@ the write lock from its start. Either all of it is there afterwards or none.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine, func, insert, select
 
-from server.core.changes import Change, CreateEnvironment, CreateProject, UpdateEnvironment, apply_all
+from server.core.changes import Change, CreateEnvironment, CreateProject, Preview, UpdateEnvironment, preview_all
 from server.core.definitions.problems import Problems
 from server.core.environments import Environment
 from server.core.errors import Conflict, InvalidRequest, NotFound, Stale, TooLarge
@@ -25,6 +26,7 @@ from server.core.events import (
     SegmentCreated,
     SegmentRemoved,
 )
+from server.core.flagsets import FlagSet
 from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX, TEXT_CHARS_MAX
 from server.core.policies import Permit, permit_all
 from server.core.references import Target
@@ -71,6 +73,23 @@ class Part:
     """Thing -> the revision that touched it last, by which its reader knew it; ABSENT: it must not exist."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One environment as a commit found it and would leave it: what is touched and all that is near to it."""
+
+    revision: int
+    before: FlagSet
+    after: Preview
+
+
+Observe: TypeAlias = Callable[[Seen], None]
+"""Told within the commit of each environment that would change, before anything is refused."""
+
+
+def observe_nothing(_seen: Seen) -> None:
+    """Look away."""
+
+
 def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one sentence)
     engine: Engine,
     *,
@@ -110,13 +129,14 @@ def commit_all(
     why: Cause,
     replace_variants: bool = False,
     permit: Permit = permit_all,
+    observe: Observe = observe_nothing,
     dry_run: bool = False,
 ) -> dict[str, Committed]:
     """Make changes to several environments of a project, in this order, as one commit.
 
     Shapes: environment -> what was done there. Errors: as `commit`.
     """
-    order = _Order(why.project, tuple(parts), why, replace_variants, permit)
+    order = _Order(why.project, tuple(parts), why, replace_variants, permit, observe)
     _check_order(order)
     change_count = sum(len(part.changes) for part in parts)
     try:
@@ -146,6 +166,7 @@ class _Order:
     why: Cause
     replace_variants: bool
     permit: Permit
+    observe: Observe
 
     def flag_set(self, part: Part) -> str:
         return f"{self.project}/{part.environment}"
@@ -230,7 +251,10 @@ def _commit_part(connection: Connection, order: _Order, part: Part) -> Committed
     check_versions(connection, before.environment, expected=part.expected_versions)
     subjects = subjects_of(part.changes)
     near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
-    after, events = apply_all(near.flag_set, part.changes)
+    preview = preview_all(near.flag_set, part.changes)
+    order.observe(Seen(before.revision, near.flag_set, preview))
+    preview.raise_if_refused()
+    after, events = preview.flag_set, preview.events
     if not events:
         return Committed(before.revision, (), Touched(before.revision), unchanged=True)
     order.permit(before.environment, events)
@@ -256,13 +280,23 @@ def _find(connection: Connection, order: _Order, part: Part) -> StoredEnvironmen
         raise Conflict(f"environment {flag_set!r} exists already")
     if stored is None and part.environment and not creates:
         raise NotFound(f"environment {flag_set!r} does not exist; create it first")
+    _check_revision(flag_set, stored, part)
+    return stored
+
+
+def check_revision(connection: Connection, project: str, part: Part) -> None:
+    """Refuse when an environment is not at the revision by which its reader knew it. Errors: Stale."""
+    stored = find_environment(connection, project=project, environment=part.environment)
+    _check_revision(f"{project}/{part.environment}", stored, part)
+
+
+def _check_revision(flag_set: str, stored: StoredEnvironment | None, part: Part) -> None:
     revision = 0 if stored is None else stored.revision
     if part.expected_revision not in (None, revision):
         raise Stale(
             f"{flag_set!r} is at revision {revision}, expected {part.expected_revision}; "
             "read it again and repeat the change"
         )
-    return stored
 
 
 def _exists(connection: Connection, project: str) -> bool:
@@ -279,6 +313,8 @@ def _write(connection: Connection, order: _Order, decision: Decision) -> Committ
         replace_variants=order.replace_variants,
         problems=problems,
     )
+    for other in planned:
+        order.observe(Seen(other.revision, other.before, Preview(other.after, other.events, (), {})))
     validate(decision, problems)
     problems.raise_if_any()
     for other in planned:

@@ -11,11 +11,12 @@ from server.core.definitions.problems import Problems, pointer
 from server.core.environments import Environment
 from server.core.events import FlagUpdated
 from server.core.flags import FlagDefinition
+from server.core.flagsets import FlagSet
 from server.store import tables
 from server.store.environments import read_environment
 from server.store.flagsets import in_parts
 from server.store.mapping import FlagText, parse, parse_flag
-from server.store.neighbourhood import Neighbourhood, load_neighbourhood
+from server.store.neighbourhood import load_neighbourhood
 from server.store.saving import Record
 
 
@@ -32,9 +33,18 @@ class SharedChange:
 class Elsewhere:
     """What shared parts do to one other environment."""
 
-    environment: Environment
+    revision: int
+    """Before them."""
+
+    before: FlagSet
+    after: FlagSet
     records: tuple[Record, ...]
     events: tuple[FlagUpdated, ...]
+
+    @property
+    def environment(self) -> Environment:
+        """The environment as it is stored."""
+        return self.before.environment
 
 
 def plan_elsewhere(
@@ -93,23 +103,20 @@ def _plan_one(
         definition = parse_flag(change.key, parse(text.merged), problems=found)
         if definition is not None:
             definitions[change.key] = definition
-    _check(near, definitions, found)
+    before = near.flag_set
+    after = replace(before, flags={**before.flags, **definitions})
+    if not found.errors:
+        found.add(check_flag_set(after, touched=[("flag", key) for key in definitions]))
     problems.add(
         replace(problem, message=f"in environment {environment!r}: {problem.message}") for problem in found.errors
     )
-    before = near.flag_set.flags
     return Elsewhere(
-        stored.environment,
+        stored.revision,
+        before,
+        after,
         tuple(_record(environment, stored.revision + 1, change, near.config_texts[change.key]) for change in sound),
-        tuple(FlagUpdated(key, before[key], definition) for key, definition in definitions.items()),
+        tuple(FlagUpdated(key, before.flags[key], definition) for key, definition in definitions.items()),
     )
-
-
-def _check(near: Neighbourhood, definitions: Mapping[str, FlagDefinition], found: Problems) -> None:
-    if found.errors:
-        return
-    changed = replace(near.flag_set, flags={**near.flag_set.flags, **definitions})
-    found.add(check_flag_set(changed, touched=[("flag", key) for key in definitions]))
 
 
 def _record(environment: str, revision: int, change: SharedChange, config: str) -> Record:
