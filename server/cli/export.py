@@ -2,7 +2,10 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
 
 from server.cli.files import STANDARD, write_file, yaml_text
 from server.cli.options import (
@@ -12,10 +15,12 @@ from server.cli.options import (
     AsJson,
     DatabaseUrl,
     EnvironmentName,
-    Project,
     option,
 )
-from server.cli.output import reports_failures
+from server.cli.output import print_json, reports_failures
+
+if TYPE_CHECKING:
+    from server.operations.flagsets import Format
 
 HELP: Final = """Write an environment's flags and segments as one document.
 
@@ -26,6 +31,8 @@ Flagstaff: targets, shares, splits and prerequisites are written out as flagd ta
   flagstaff export --output flags.json
   flagstaff export --yaml                                     to standard output
   flagstaff export --format flagd --output demo.flagd.json    for flagd and in-process providers
+  flagstaff export --all flags                                flags/PROJECT/ENVIRONMENT.yaml for every environment, to
+                                                              keep in Git; see `flagstaff plan`
 """
 
 
@@ -40,8 +47,13 @@ class FormatName(StrEnum):
 def export(
     *,
     database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
-    project: Project = DEFAULT_PROJECT,
+    project: Annotated[
+        str | None, option("--project", f"The project; else `{DEFAULT_PROJECT}`, or every one with --all.")
+    ] = None,
     environment: EnvironmentName = DEFAULT_ENVIRONMENT,
+    all_to: Annotated[
+        Path | None, option("--all", "Write every environment, a file each, into this directory.", metavar="DIR")
+    ] = None,
     format: Annotated[FormatName, option("--format", "Whose format.")] = FormatName.FLAGSTAFF,
     output: Annotated[str, option("--output", "The file, or - for standard output.", "-o")] = STANDARD,
     as_yaml: Annotated[bool, option("--yaml", "Write YAML instead of JSON.")] = False,
@@ -50,9 +62,30 @@ def export(
     """Read the stored flag set and write it out."""
     from server.operations import databases, flagsets
 
+    if all_to is not None:
+        _export_all(all_to, project, flagsets.Format(format.value), database_url=database_url, as_json=as_json)
+        return
     with databases.open_to_read(database_url) as engine:
         document = flagsets.export(
-            engine, project=project, environment=environment, format=flagsets.Format(format.value)
+            engine,
+            project=project or DEFAULT_PROJECT,
+            environment=environment,
+            format=flagsets.Format(format.value),
         )
     text = yaml_text(document) if as_yaml else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_file(output, text)
+
+
+def _export_all(root: Path, project: str | None, format: "Format", *, database_url: str, as_json: bool) -> None:
+    from server.operations import databases, directories, flagsets
+
+    with databases.open_to_read(database_url) as engine:
+        documents = flagsets.export_all(engine, project=project, format=format)
+    done = directories.write_directory(root, {place: yaml_text(document) for place, document in documents.items()})
+    if as_json:
+        print_json({"written": list(done.written), "stale": list(done.stale)})
+        return
+    for name in done.written:
+        typer.echo(name)
+    for name in done.stale:
+        typer.echo(f"warning: {name} was there before and is of no environment that was exported; it stays", err=True)

@@ -24,7 +24,7 @@ from server.core.definitions.flagd import is_flagd, read_flagd, write_flagd
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.text import parse_text
 from server.core.environments import Bucketing, Environment
-from server.core.errors import InvalidDefinition, Problem, Stale
+from server.core.errors import InvalidDefinition, NotFound, Problem, Stale
 from server.core.evaluation.exporting import check_sync_bytes, flag_bytes
 from server.core.events import EnvironmentUpdated, Event
 from server.core.flagsets import FlagSet
@@ -32,7 +32,7 @@ from server.core.json import Json
 from server.operations.bucketing import moved_users
 from server.store.commit import commit
 from server.store.engine import reading
-from server.store.environments import find_environment, read_environment
+from server.store.environments import find_environment, list_environments, read_environment
 from server.store.flagsets import load_documents, read_flag_set
 from server.store.projects import list_projects
 
@@ -289,7 +289,28 @@ def read_stored(engine: Engine, *, project: str, environment: str) -> tuple[Flag
         return read_flag_set(connection, project=project, environment=environment), stored.revision
 
 
+def export_all(engine: Engine, *, project: str | None, format: Format) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every environment of a project, or of all, as of one moment. Shapes: (project, environment) -> document.
+
+    Errors: as `read_stored`; NotFound when there is no environment.
+    """
+    documents: dict[tuple[str, str], dict[str, Any]] = {}
+    with reading(engine) as connection:
+        for stored in list_environments(connection):
+            place = stored.environment
+            if project in (None, place.project):
+                flag_set = read_flag_set(connection, project=place.project, environment=place.key)
+                documents[place.project, place.key] = _written(flag_set, format)
+    if not documents:
+        raise NotFound("there is no environment to export" + (f" in project {project!r}" if project else ""))
+    return documents
+
+
 def export(engine: Engine, *, project: str, environment: str, format: Format) -> dict[str, Any]:
     """A stored flag set as a document. Errors: as `read_stored`."""
     flag_set, _ = read_stored(engine, project=project, environment=environment)
+    return _written(flag_set, format)
+
+
+def _written(flag_set: FlagSet, format: Format) -> dict[str, Any]:
     return write_flagd(flag_set) if format is Format.FLAGD else write_document(flag_set)

@@ -82,3 +82,22 @@ def test_yaml_reads_as_it_was_written(value: Json) -> None:
     again = parse_text(yaml_text(document), name="x.yaml")
 
     assert repr(document) == repr(again)
+
+
+def test_all_environments_go_into_a_directory(shop: Run, write: Write, tmp_path: Path) -> None:
+    """A file each; what is read back is what was written."""
+    assert 0 == shop("import", write("s.json", {"flags": {}}), "--environment", "staging").code
+    ran = shop("export", "--all", tmp_path / "flags")
+    again = shop("import", tmp_path / "flags/default/production.yaml", "--replace", "--json").json
+
+    assert "default/production.yaml\ndefault/staging.yaml\n" == ran.out
+    assert [] == again["flags"]["updated"]
+    assert 1 == again["revision"]
+
+
+def test_a_project_without_environments_has_nothing_to_export(shop: Run, tmp_path: Path) -> None:
+    """A slip in the name is said."""
+    ran = shop("export", "--all", tmp_path / "flags", "--project", "shup")
+
+    assert 1 == ran.code
+    assert "there is no environment to export in project 'shup'" in ran.err
