@@ -1,7 +1,8 @@
 """Tell subscribers what changed: each has one bounded mailbox in which changes are merged, the latest one winning.
 
 Everything here runs on the event loop; `Hub.publish` is called through `call_soon_threadsafe`. A subscriber that does
-not read costs one entry a flag and no more, however many commits pass by it.
+not read costs one entry a flag and no more, however many commits pass by it. A change lies in all mailboxes at once,
+and subscribers are woken by turns: evaluations get theirs between them, and who is woken late finds the latest.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Final
 from server.core.errors import TooLarge
 from server.core.evaluation.difference import FlagChange, merged
 from server.core.evaluation.snapshot import Snapshot
+from server.live.turns import Turns
 
 SUBSCRIBERS_MAX: Final = 20_000
 RECENT_CHANGES_MAX: Final = 64
@@ -23,9 +25,8 @@ RECENT_CHANGES_MAX: Final = 64
 RECENT_S: Final = 15 * 60.0
 """How long they are remembered: longer than a client recycles its stream and backs off."""
 
-WAKE_COUNT: Final = 50
-WAKE_PAUSE_S: Final = 0.002
-"""A change is handed out in portions with a pause between them, in which evaluations get their turn."""
+PUT_COUNT: Final = 500
+"""A change is put into so many mailboxes, in a fifth of a millisecond, before others get their turn."""
 
 NOTHING: Final[Mapping[str, FlagChange]] = {}
 
@@ -54,7 +55,7 @@ class News:
     """The latest one; None when the flag set is gone."""
 
     flags: Mapping[str, FlagChange]
-    """The very mapping of the SetChange when there was one: subscribers can tell that they got the same."""
+    """One mapping for all subscribers that missed the same: they can tell that they got the same."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,53 +63,103 @@ class Subscription:
     """One subscriber's mailbox."""
 
     flag_set: str
-    _pending: Mapping[str, FlagChange] | None = None
-    _merging: dict[str, FlagChange] | None = None
-    """What is pending, once there are several changes in it."""
-
-    _latest: SetChange | None = None
-    _waiter: asyncio.Future[None] | None = None
+    _turns: Turns
     closed: bool = False
+    _pending: Mapping[str, FlagChange] | None = None
+    _latest: SetChange | None = None
+    _asked: bool = False
+    """Whether it waits for its turn."""
 
-    def put(self, change: SetChange) -> None:
+    _waiter: asyncio.Future[None] | None = None
+    _due: float = 0.0
+    """When the subscriber stops waiting, in the loop's time."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def put(self, change: SetChange, merged_with: "Merging") -> None:
         """Merge a change into what waits."""
         self._latest = change
-        if self._pending is None:
-            self._pending = change.flags
-        else:
-            if self._merging is None:
-                self._pending = self._merging = dict(self._pending)
-            for key, what in change.flags.items():
-                self._merging[key] = merged(self._merging.get(key), what)
-        _wake(self._waiter)
+        self._pending = change.flags if self._pending is None else merged_with(self._pending)
+        self._ask()
 
     def close(self) -> None:
         """Wake the subscriber for the last time."""
         self.closed = True
-        _wake(self._waiter)
+        self._ask()
+
+    def end(self) -> None:
+        """Let go of what the subscriber holds: it takes no more."""
+        self._turns.done(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def begin(self) -> bool:
+        """Wake the subscriber; False when it does not wait, and finds its news when it comes."""
+        self._asked = False
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return False
+        waiter.set_result(None)
+        return True
 
     async def take(self, *, timeout_s: float) -> News | None:
         """Wait for news and empty the mailbox; None when none came in time or the hub was closed."""
-        if self._latest is None and not self.closed:
+        self._turns.done(self)
+        # Whoever has news and no turn yet waits for it, too.
+        if not self.closed and (self._latest is None or self._asked):
             # A future and a timer: asyncio's event with its timeout costs as much as encoding a message does.
             loop = asyncio.get_running_loop()
-            self._waiter = waiter = loop.create_future()
-            timer = loop.call_later(timeout_s, _wake, waiter)
+            self._set_timer(loop, loop.time() + timeout_s)
+            self._waiter = loop.create_future()
             try:
-                await waiter
+                await self._waiter
             finally:
-                timer.cancel()
                 self._waiter = None
         latest, self._latest = self._latest, None
         if latest is None:
             return None
-        flags, self._pending, self._merging = self._pending, None, None
+        flags, self._pending = self._pending, None
         return News(latest.after, flags or NOTHING)
 
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._turns.ask(self)
 
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        """One timer serves many waits: it is set again only when it rings too early, or would ring too late."""
+        self._due = due
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if loop.time() >= self._due:
+            self._ask()
+        else:
+            self._set_timer(loop, self._due)
+
+
+class Merging:
+    """Merge one change into what subscribers have missed before, once for all that missed the same."""
+
+    def __init__(self, change: SetChange) -> None:
+        self._flags = change.flags
+        self._known: dict[int, tuple[Mapping[str, FlagChange], Mapping[str, FlagChange]]] = {}
+
+    def __call__(self, pending: Mapping[str, FlagChange]) -> Mapping[str, FlagChange]:
+        """What was missed, with the change."""
+        known = self._known.get(id(pending))
+        if known is None:
+            both = {**pending, **{key: merged(pending.get(key), what) for key, what in self._flags.items()}}
+            # What was missed before is kept, so that its id stays its own.
+            known = self._known[id(pending)] = pending, both
+        return known[1]
 
 
 class Hub:
@@ -116,10 +167,13 @@ class Hub:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, subscribers_max: int = SUBSCRIBERS_MAX) -> None:
         self._clock, self._subscribers_max = clock, subscribers_max
-        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._subscriptions: dict[str, dict[Subscription, None]] = {}
+        """The oldest first."""
+
+        self._turns = Turns()
         self._count = 0
         self._recent: dict[str, deque[tuple[float, SetChange]]] = {}
-        self._waking: asyncio.Task[None] | None = None
+        self._putting: asyncio.Task[None] | None = None
         self._unsent: deque[SetChange] = deque()
         self._closed = False
 
@@ -135,17 +189,16 @@ class Hub:
             raise TooManySubscribers(
                 f"this server has {self._subscribers_max} open subscriptions, the most that it takes; try another"
             )
-        subscription = Subscription(flag_set)
-        if self._closed:
-            subscription.close()
-        self._subscriptions.setdefault(flag_set, set()).add(subscription)
+        subscription = Subscription(flag_set, self._turns, closed=self._closed)
+        self._subscriptions.setdefault(flag_set, {})[subscription] = None
         self._count += 1
         try:
             yield subscription
         finally:
             self._count -= 1
+            subscription.end()
             subscriptions = self._subscriptions[flag_set]
-            subscriptions.discard(subscription)
+            del subscriptions[subscription]
             if not subscriptions:
                 del self._subscriptions[flag_set]
 
@@ -160,8 +213,8 @@ class Hub:
             remembered = self._recent.setdefault(change.flag_set, deque(maxlen=RECENT_CHANGES_MAX))
             remembered.append((self._clock(), change))
             self._unsent.append(change)
-        if self._waking is None and self._unsent:
-            self._waking = asyncio.get_running_loop().create_task(self._hand_out())
+        if self._putting is None and self._unsent:
+            self._putting = asyncio.get_running_loop().create_task(self._put())
 
     def close(self) -> None:
         """End all subscriptions: the server is about to stop."""
@@ -170,13 +223,14 @@ class Hub:
             for subscription in subscriptions:
                 subscription.close()
 
-    async def _hand_out(self) -> None:
+    async def _put(self) -> None:
         try:
             while self._unsent:
                 change = self._unsent.popleft()
+                merging = Merging(change)
                 for place, subscription in enumerate(list(self._subscriptions.get(change.flag_set, ())), start=1):
-                    subscription.put(change)
-                    if place % WAKE_COUNT == 0:
-                        await asyncio.sleep(WAKE_PAUSE_S)
+                    subscription.put(change, merging)
+                    if place % PUT_COUNT == 0:
+                        await asyncio.sleep(0)
         finally:
-            self._waking = None
+            self._putting = None

@@ -11,7 +11,8 @@ from server.core.evaluation.snapshots import build_snapshot
 from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, ValueType
 from server.core.flagsets import FlagSet
 from server.live import watch
-from server.live.watch import Hub, SetChange, TooManySubscribers
+from server.live.turns import AT_ONCE, Turns
+from server.live.watch import Hub, Merging, SetChange, Subscription, TooManySubscribers
 
 WRITE, UPDATE, DELETE = FlagChange.WRITE, FlagChange.UPDATE, FlagChange.DELETE
 
@@ -147,3 +148,79 @@ async def test_too_many_subscribers_are_refused() -> None:
         pass
     with hub.subscribe("a/b"):
         assert 1 == hub.count
+
+
+async def test_news_wait_for_their_turn() -> None:
+    """A change lies in the mailbox at once, but who has no turn yet does not work on it."""
+    hub = Hub()
+    heard = list[int]()
+
+    async def read() -> None:
+        with hub.subscribe("shop/production") as subscription:
+            await subscription.take(timeout_s=60)
+            heard.append(1)
+            await asyncio.sleep(0)
+            await subscription.take(timeout_s=60)
+
+    readers = [asyncio.create_task(read()) for _ in range(2 * AT_ONCE)]
+    await asyncio.sleep(0)
+    hub.publish([step(1, a=UPDATE)])
+    while not heard:
+        await asyncio.sleep(0)
+    first = len(heard)
+    while len(heard) < len(readers):
+        await asyncio.sleep(0)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
+
+    assert (AT_ONCE, 0) == (first, hub.count)
+
+
+async def test_who_leaves_with_a_turn_gives_it_back() -> None:
+    """A call that is cancelled between its waking and its work holds up nobody."""
+    turns = Turns(at_once=1, slow_s=3600.0)
+    one, other = (Subscription("shop/production", turns) for _ in range(2))
+    waiting = [asyncio.create_task(each.take(timeout_s=60)) for each in (one, other)]
+    await asyncio.sleep(0)
+    change = step(1, a=UPDATE)
+    for each in (one, other):
+        each.put(change, Merging(change))
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    assert not waiting[1].done()
+    one.end()
+    news = await waiting[1]
+    other.end()
+
+    assert news is not None and {"a": UPDATE} == news.flags
+
+
+async def test_those_who_missed_the_same_get_the_same() -> None:
+    """Their message is encoded once, also when several changes are merged in it."""
+    hub = Hub()
+    with hub.subscribe("shop/production") as one, hub.subscribe("shop/production") as other:
+        hub.publish([step(1, a=WRITE), step(2, b=WRITE)])
+        await asyncio.sleep(0.01)
+        first, second = await one.take(timeout_s=1), await other.take(timeout_s=1)
+
+        assert first is not None and second is not None
+        assert {"a": WRITE, "b": WRITE} == first.flags
+        assert first.flags is second.flags
+
+
+async def test_a_later_time_is_kept_by_the_same_timer() -> None:
+    """One that rings too early for the present wait is set again, and nobody is woken by it."""
+    subscription = Subscription("shop/production", Turns())
+    change = step(1, a=UPDATE)
+    first = asyncio.create_task(subscription.take(timeout_s=0.01))
+    await asyncio.sleep(0)
+    subscription.put(change, Merging(change))
+    assert await first is not None
+    second = asyncio.create_task(subscription.take(timeout_s=60))
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    subscription.put(change, Merging(change))
+    assert await second is not None
+    assert await subscription.take(timeout_s=0) is None
+    subscription.end()

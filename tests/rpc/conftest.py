@@ -12,7 +12,7 @@ from server.core.evaluation.snapshot import CompiledFlag
 from server.live.holder import Holder
 from server.live.watch import Hub
 from server.rpc.doors.grpcio import GrpcServer
-from server.rpc.doors.messages import WRITE_STALL_S
+from server.rpc.doors.stalls import WRITE_STALL_S
 from server.rpc.services import Services, make_services
 from server.rpc.table import Table
 from tests.fakes import fake_clock, holder_of, snapshot_of

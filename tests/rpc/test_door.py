@@ -148,7 +148,8 @@ async def test_call_is_known_to_its_handler(serve: Serve) -> None:
     await running.call(PATH)
 
     assert ["hello", None, None, "ipv4"] == seen[:4]
-    assert 0 < seen[4] <= 5
+    # Not 5: the library reckons it with the wall clock, which may be set meanwhile.
+    assert 0 < seen[4] < 60
     assert seen[9] is None
     assert ("1", "2") == (first["x-first"], last["x-last"])
 

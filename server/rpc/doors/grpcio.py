@@ -1,8 +1,9 @@
 """Carry the table over grpc.aio, the official library and the reference for how gRPC behaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from math import inf
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -10,7 +11,8 @@ import grpc.aio
 
 from server.core.access import OPEN, Principal
 from server.rpc.call import Abort, MetadataEntry, abort_for
-from server.rpc.doors.messages import WRITE_STALL_S, Requests, Stalled, Writer
+from server.rpc.doors.messages import Requests
+from server.rpc.doors.stalls import WRITE_STALL_S, Stalls, Writing
 from server.rpc.drain import Drain
 from server.rpc.status import Status
 from server.rpc.table import Bidi, Handler, Kind, ServerStream, Table, UnaryAsync, UnarySync
@@ -153,7 +155,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
     def __init__(self, table: Table, drain: Drain, write_stall_s: float) -> None:
         self._open_streams = 0
-        self._write_stall_s = write_stall_s
+        self._stalls = Stalls(write_stall_s)
         self._readers: set[Requests] = set()
         self._all_ended = asyncio.Event()
         self._drain = drain
@@ -188,17 +190,20 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def _serve_stream(self, path: str, function: ServerStream) -> Serve:
         async def serve(request: bytes, context: Any) -> None:
             call = _GrpcCall(context)
-            write = Writer(context, self._write_stall_s)
+            writing = self._stalls.begin()
             self._open_streams += 1
             try:
-                await _send_all(function(request, call), call, write)
+                await _send_all(function(request, call), call, context, writing)
             except grpc.aio.BaseError:
                 raise _gone() from None
-            except Stalled as stalled:
-                await _abort_stalled(context, call, stalled)
+            except asyncio.CancelledError:
+                if not writing.caught():
+                    raise
+                await _abort_stalled(context, call, self._stalls.stall_s)
             except Exception as error:
                 await _abort(context, call, abort_for(error, path))
             finally:
+                self._stalls.end(writing)
                 self._stream_ended()
 
         return serve
@@ -212,7 +217,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             if self._drain.ending:
                 requests.end()
             try:
-                await _send_all(function(requests, call), call, context.write)
+                await _send_all(function(requests, call), call, context)
             except grpc.aio.BaseError:
                 raise _gone() from None
             except Exception as error:
@@ -270,15 +275,21 @@ def _gone() -> asyncio.CancelledError:
 
 
 async def _send_all(
-    replies: AsyncIterator[bytes], call: "_GrpcCall", write: Callable[[bytes], Awaitable[None]]
+    replies: AsyncIterator[bytes], call: "_GrpcCall", context: Any, writing: Writing | None = None
 ) -> None:
+    write, time = context.write, asyncio.get_running_loop().time
     async with aclosing(replies) as messages:  # type: ignore[type-var]
         first = True
         async for reply in messages:
             if first and call.has_metadata:
                 await call.send_metadata()
             first = False
-            await write(reply)
+            if writing is None:
+                await write(reply)
+            else:
+                writing.since = time()
+                await write(reply)
+                writing.since = inf
     if call.has_metadata:
         await call.send_metadata(initial=first)
 
@@ -292,11 +303,12 @@ async def _abort(context: Any, call: "_GrpcCall", abort: Abort) -> None:
     await context.abort(code, abort.message, tuple(trailing))
 
 
-async def _abort_stalled(context: Any, call: "_GrpcCall", abort: Abort) -> None:
+async def _abort_stalled(context: Any, call: "_GrpcCall", stall_s: float) -> None:
     """Leave a status with the core for a client that does not read now. Always raises."""
+    told = f"the client has not read for {stall_s:g} s, the longest that a message waits; open a new stream"
     try:
         async with asyncio.timeout(STALLED_STATUS_S):
-            await _abort(context, call, abort)
+            await _abort(context, call, Abort(Status.RESOURCE_EXHAUSTED, told))
     except (TimeoutError, grpc.aio.BaseError):
         # The core refuses a status while the first message, which carries the initial metadata, is still with it.
         raise _gone() from None

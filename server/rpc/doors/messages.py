@@ -1,4 +1,4 @@
-"""Read and write the messages of grpc.aio's streams, within bounds on memory and time."""
+"""Read the messages of grpc.aio's streams ahead, within bounds on memory."""
 
 import asyncio
 from collections import deque
@@ -7,43 +7,10 @@ from typing import Any, Final
 
 import grpc.aio
 
-from server.rpc.call import Abort
-from server.rpc.status import Status
-
 AHEAD_MESSAGES_MAX: Final = 16
 AHEAD_BYTES_MAX: Final = 256 * 1024
-WRITE_STALL_S: Final = 20.0
-"""How long a client may leave one message of a server stream unread; HTTP/2 lets it hold up only its own stream."""
 
 _EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # The stubs have forgotten it.
-
-
-class Stalled(Abort):
-    """The client does not read."""
-
-
-class Writer:
-    """Write messages, each within a time.
-
-    A write may be cancelled, unlike a read: the core has taken the message over when it waits for the client.
-    """
-
-    __slots__ = ("_stall_s", "_write")
-
-    def __init__(self, context: Any, stall_s: float) -> None:
-        self._write = context.write
-        self._stall_s = stall_s
-
-    async def __call__(self, message: bytes) -> None:
-        """Write one message. Errors: Stalled when the client does not read."""
-        try:
-            async with asyncio.timeout(self._stall_s):
-                await self._write(message)
-        except TimeoutError:
-            raise Stalled(
-                Status.RESOURCE_EXHAUSTED,
-                f"the client has not read for {self._stall_s:g} s, the longest that a message waits; open a new stream",
-            ) from None
 
 
 class Requests:
