@@ -19,9 +19,10 @@ from server.core.definitions.environments import (
 from server.core.definitions.fields import name_problem
 from server.core.definitions.problems import Problems
 from server.core.environments import ApprovalPolicy, Bucketing, Environment, FreezeWindow, Project
-from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem
+from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem, TooLarge
 from server.core.events import (
     EnvironmentCreated,
+    EnvironmentDeleted,
     EnvironmentUpdated,
     Event,
     FlagCreated,
@@ -35,7 +36,7 @@ from server.core.events import (
 from server.core.flags import FlagDefinition
 from server.core.flagsets import FlagSet
 from server.core.json import Scalar
-from server.core.limits import METADATA_ENTRIES_MAX
+from server.core.limits import METADATA_ENTRIES_MAX, TEXT_CHARS_MAX
 from server.core.salts import keep_salts
 from server.core.segments import Segment
 
@@ -48,6 +49,20 @@ class CreateProject:
 
     key: str
     name: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateProject:
+    """Set what is given; None leaves as it is."""
+
+    name: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteProject:
+    """Take a project away that has no environments any more; who did what in it stays known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +86,11 @@ class UpdateEnvironment:
     """One of no approvals asks nobody."""
 
     freeze_windows: tuple[FreezeWindow, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteEnvironment:
+    """Take an environment away with all that it has; the only change of its commit there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +125,9 @@ class RemoveSegment:
     key: str
 
 
-Change: TypeAlias = (
-    CreateProject | CreateEnvironment | UpdateEnvironment | PutFlag | RemoveFlag | PutSegment | RemoveSegment
-)
+ProjectChange: TypeAlias = CreateProject | UpdateProject | DeleteProject
+DefinitionChange: TypeAlias = PutFlag | RemoveFlag | PutSegment | RemoveSegment
+Change: TypeAlias = ProjectChange | CreateEnvironment | UpdateEnvironment | DeleteEnvironment | DefinitionChange
 
 
 def apply(flag_set: FlagSet, change: Change) -> tuple[FlagSet, tuple[Event, ...]]:
@@ -163,6 +183,7 @@ class _Draft:
     segments: dict[str, Segment]
     projects: list[Project] = field(default_factory=list)
     is_new: bool = False
+    is_deleted: bool = False
     touched: dict[references.Target, None] = field(default_factory=dict)
     """In the order of the changes; events keep it."""
 
@@ -171,15 +192,26 @@ class _Draft:
 
 def _edit(draft: _Draft, change: Change) -> None:
     match change:
-        case CreateProject(key, name):
-            _check_name("project", key)
-            draft.projects.append(Project(key, name))
+        case CreateProject():
+            draft.projects.append(new_project(change))
+        case UpdateProject() | DeleteProject():
+            raise InvalidRequest(f"{type(change).__name__} belongs to a project, not to one of its environments")
         case CreateEnvironment(environment):
             _check_environment(environment)
             draft.environment, draft.is_new = environment, True
         case UpdateEnvironment():
             draft.environment = _updated(draft.environment, change)
             _check_environment(draft.environment)
+        case DeleteEnvironment():
+            draft.flags.clear()
+            draft.segments.clear()
+            draft.is_deleted = True
+        case _:
+            _edit_definitions(draft, change)
+
+
+def _edit_definitions(draft: _Draft, change: DefinitionChange) -> None:
+    match change:
         case PutFlag(definition, rerandomise):
             stored = draft.flags.get(definition.key)
             if stored is not None and not rerandomise:
@@ -219,6 +251,8 @@ def _updated(environment: Environment, change: UpdateEnvironment) -> Environment
 def _check_environment(environment: Environment) -> None:
     _check_name("project", environment.project)
     _check_name("environment", environment.key)
+    for what, text in (("name", environment.name), ("source", environment.source)):
+        check_text(f"the {what} of environment {environment.flag_set!r}", text)
     metadata = environment.metadata
     if len(metadata) > METADATA_ENTRIES_MAX:
         raise InvalidRequest(
@@ -243,6 +277,26 @@ def _check_protection(environment: Environment) -> None:
     problems.raise_if_any()
 
 
+def new_project(change: CreateProject) -> Project:
+    """The project that a change creates. Errors: InvalidRequest, TooLarge."""
+    _check_name("project", change.key)
+    project = Project(change.key, change.name, change.description)
+    check_project(project)
+    return project
+
+
+def check_project(project: Project) -> None:
+    """Errors: TooLarge when one of its texts is too long."""
+    check_text(f"the name of project {project.key!r}", project.name)
+    check_text(f"the description of project {project.key!r}", project.description)
+
+
+def check_text(what: str, text: str) -> None:
+    """Errors: TooLarge when a text is too long."""
+    if len(text) > TEXT_CHARS_MAX:
+        raise TooLarge(f"{what} has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
+
+
 def _is_scalar(value: object) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
@@ -256,7 +310,9 @@ def _check_name(what: str, key: str) -> None:
 def _events(before: FlagSet, after: FlagSet, draft: _Draft) -> Iterator[Event]:
     for project in draft.projects:
         yield ProjectCreated(project.key, project)
-    if draft.is_new:
+    if draft.is_deleted:
+        yield EnvironmentDeleted(before.environment.key, before.environment)
+    elif draft.is_new:
         yield EnvironmentCreated(after.environment.key, after.environment)
     elif not _same(before.environment, after.environment):
         yield EnvironmentUpdated(after.environment.key, before.environment, after.environment)

@@ -76,6 +76,7 @@ class Project:
 
     key: str
     name: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,28 @@ class ProjectCreated:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectUpdated:
+    """A project is called or described differently."""
+
+    type: ClassVar = "project.updated"
+    kind: ClassVar[SubjectKind] = "project"
+    key: str
+    before: Project
+    after: Project
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectDeleted:
+    """A project is gone, after its environments; its audit trail stays."""
+
+    type: ClassVar = "project.deleted"
+    kind: ClassVar[SubjectKind] = "project"
+    after: ClassVar[None] = None
+    key: str
+    before: Project
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentCreated:
     """An environment came to be, empty."""
 
@@ -44,6 +66,17 @@ class EnvironmentUpdated:
     key: str
     before: Environment
     after: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentDeleted:
+    """An environment is gone with all flags and segments that it had; its revisions and its audit trail stay."""
+
+    type: ClassVar = "environment.deleted"
+    kind: ClassVar[SubjectKind] = "environment"
+    after: ClassVar[None] = None
+    key: str
+    before: Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +145,11 @@ class SegmentRemoved:
     before: Segment
 
 
-Event: TypeAlias = (
-    ProjectCreated
-    | EnvironmentCreated
+ProjectEvent: TypeAlias = ProjectCreated | ProjectUpdated | ProjectDeleted
+EnvironmentEvent: TypeAlias = (
+    EnvironmentCreated
     | EnvironmentUpdated
+    | EnvironmentDeleted
     | FlagCreated
     | FlagUpdated
     | FlagRemoved
@@ -123,11 +157,15 @@ Event: TypeAlias = (
     | SegmentUpdated
     | SegmentRemoved
 )
+Event: TypeAlias = ProjectEvent | EnvironmentEvent
 
 TYPES: Final = (
     ProjectCreated,
+    ProjectUpdated,
+    ProjectDeleted,
     EnvironmentCreated,
     EnvironmentUpdated,
+    EnvironmentDeleted,
     FlagCreated,
     FlagUpdated,
     FlagRemoved,

@@ -9,19 +9,23 @@ from server.core.changes import (
     Change,
     CreateEnvironment,
     CreateProject,
+    DeleteEnvironment,
+    DeleteProject,
     PutFlag,
     PutSegment,
     RemoveFlag,
     RemoveSegment,
     UpdateEnvironment,
+    UpdateProject,
     apply,
     apply_all,
 )
 from server.core.environments import Bucketing, Environment, Project
-from server.core.errors import InvalidDefinition, InvalidRequest, NotFound
+from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, TooLarge
 from server.core.events import (
     TYPES,
     EnvironmentCreated,
+    EnvironmentDeleted,
     EnvironmentUpdated,
     FlagCreated,
     FlagRemoved,
@@ -240,3 +244,24 @@ def test_a_rule_that_moves_keeps_its_salt() -> None:
 def test_every_event_has_a_name_of_its_own() -> None:
     """Subscribers choose by type."""
     assert len(TYPES) == len({event_type.type for event_type in TYPES})
+
+
+def test_a_deleted_environment_has_nothing_left() -> None:
+    """One event says so; it is not one for each flag and segment."""
+    before = FlagSet(HERE, {"a": flag()}, {"beta": BETA})
+    after, events = apply(before, DeleteEnvironment())
+
+    assert ((EnvironmentDeleted("production", HERE),), {}, {}) == (events, after.flags, after.segments)
+
+
+@pytest.mark.parametrize("change", [UpdateProject(name="Shop"), DeleteProject()])
+def test_a_project_is_not_changed_through_an_environment(change: Change) -> None:
+    """Such a change belongs to no environment."""
+    with pytest.raises(InvalidRequest, match="belongs to a project"):
+        apply(NOTHING, change)
+
+
+def test_an_environment_has_a_name_of_bounded_length() -> None:
+    """As every other text."""
+    with pytest.raises(TooLarge, match="the name of environment 'shop/production' has 4097 characters"):
+        apply(NOTHING, UpdateEnvironment(name="n" * 4097))
