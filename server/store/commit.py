@@ -4,44 +4,53 @@ Load, apply, validate, save, count the revision up, write the audit trail and th
 the write lock from its start. Either all of it is there afterwards or none.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
 
 from sqlalchemy import Connection, Engine, func, insert, select
 
-from server.core.changes import Change, CreateEnvironment, CreateProject, Preview, UpdateEnvironment, preview_all
+from server.core.changes import (
+    Change,
+    CreateEnvironment,
+    CreateProject,
+    DeleteProject,
+    Preview,
+    UpdateEnvironment,
+    UpdateProject,
+    preview_all,
+)
 from server.core.definitions.problems import Problems
 from server.core.environments import Environment
-from server.core.errors import Conflict, InvalidRequest, NotFound, Stale, TooLarge
+from server.core.errors import Conflict, NotFound, Stale, TooLarge
 from server.core.events import (
-    EnvironmentCreated,
-    EnvironmentUpdated,
+    EnvironmentDeleted,
     Event,
     FlagCreated,
     FlagRemoved,
-    ProjectCreated,
     SegmentCreated,
     SegmentRemoved,
 )
-from server.core.flagsets import FlagSet
-from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX, TEXT_CHARS_MAX
+from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX
 from server.core.policies import Permit, permit_all
-from server.core.references import Target
+from server.core.projects import apply_to_project
 from server.store import failpoints, saving, tables
-from server.store.decision import Decision, decide, records, shared_changes, validate
+from server.store.decision import Decision, decide, project_record, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
 from server.store.engine import writing
-from server.store.environments import StoredEnvironment, find_environment
+from server.store.environments import StoredEnvironment, find_environment, last_revision
 from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
 from server.store.neighbourhood import load_neighbourhood, subjects_of
+from server.store.orders import Observe, Order, Part, Seen, check_order, observe_nothing
+from server.store.places import empty_environment, save_environment_event, save_project_event
+from server.store.projects import find_project
 from server.store.replay import read_past
 from server.store.saving import Cause
 from server.store.sync_sizes import check_sync_sizes
-from server.store.versions import NO_VERSIONS, check_versions
+from server.store.versions import NO_VERSIONS, Thing, check_versions
+
+__all__ = ["Committed", "Observe", "Part", "Seen", "check_revision", "commit", "commit_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +67,6 @@ class Committed:
     """Revisions of other environments that this commit touched, because they share a flag's variants."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a commit is to do in one environment, and what must be so before."""
-
-    environment: str
-    """Only creating a project may leave it ""."""
-
-    changes: Sequence[Change]
-    expected_revision: int | None = None
-    """The environment must still be at it; 0: not there yet."""
-
-    expected_versions: Mapping[Target, int] = field(default_factory=dict)
-    """Thing -> the revision that touched it last, by which its reader knew it; ABSENT: it must not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One environment as a commit found it and would leave it: what is touched and all that is near to it."""
-
-    revision: int
-    before: FlagSet
-    after: Preview
-
-
-Observe: TypeAlias = Callable[[Seen], None]
-"""Told within the commit of each environment that would change, before anything is refused."""
-
-
-def observe_nothing(_seen: Seen) -> None:
-    """Look away."""
-
-
 def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one sentence)
     engine: Engine,
     *,
@@ -102,7 +79,7 @@ def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one
     cause: str = "",
     request_id: str = "",
     expected_revision: int | None = None,
-    expected_versions: Mapping[Target, int] = NO_VERSIONS,
+    expected_versions: Mapping[Thing, int] = NO_VERSIONS,
     replace_variants: bool = False,
     permit: Permit = permit_all,
     dry_run: bool = False,
@@ -136,8 +113,8 @@ def commit_all(
 
     Shapes: environment -> what was done there. Errors: as `commit`.
     """
-    order = _Order(why.project, tuple(parts), why, replace_variants, permit, observe)
-    _check_order(order)
+    order = Order(why.project, tuple(parts), why, replace_variants, permit, observe)
+    check_order(order)
     change_count = sum(len(part.changes) for part in parts)
     try:
         with collector_paused(change_count), writing(engine) as connection:
@@ -159,53 +136,7 @@ class _TakenBack(Exception):
         self.committed = committed
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    project: str
-    parts: Sequence[Part]
-    why: Cause
-    replace_variants: bool
-    permit: Permit
-    observe: Observe
-
-    def flag_set(self, part: Part) -> str:
-        return f"{self.project}/{part.environment}"
-
-    @property
-    def digest(self) -> str:
-        asked = tuple((part.environment, tuple(part.changes)) for part in self.parts)
-        content = repr((self.project, *(asked[0] if len(asked) == 1 else asked), self.replace_variants))
-        return hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def _check_order(order: _Order) -> None:
-    why = order.why
-    if not why.actor:
-        raise InvalidRequest("a commit needs an actor: who or what makes the change")
-    if why.now.tzinfo is None:
-        raise InvalidRequest(f"instant {why.now} has no time zone")
-    for name, text in (("actor", why.actor), ("reason", why.reason), ("cause", why.cause), ("id", why.request_id)):
-        if len(text) > TEXT_CHARS_MAX:
-            raise TooLarge(f"the commit's {name} has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
-    names = [part.environment for part in order.parts]
-    if not names or len(set(names)) < len(names):
-        raise InvalidRequest("a commit has one part for each environment that it changes, and at least one")
-    for part in order.parts:
-        _check_part(order, part)
-
-
-def _check_part(order: _Order, part: Part) -> None:
-    flag_set = order.flag_set(part)
-    for change in part.changes:
-        if isinstance(change, CreateProject) and change.key != order.project:
-            raise InvalidRequest(f"a commit to project {order.project!r} cannot create project {change.key!r}")
-        if isinstance(change, CreateEnvironment) and change.environment.flag_set != flag_set:
-            raise InvalidRequest(f"a commit to {flag_set!r} cannot create {change.environment.flag_set!r}")
-        if not part.environment and not isinstance(change, CreateProject):
-            raise InvalidRequest(f"a commit with {type(change).__name__} needs an environment")
-
-
-def _repeated(connection: Connection, order: _Order) -> dict[str, Committed] | None:
+def _repeated(connection: Connection, order: Order) -> dict[str, Committed] | None:
     if not order.why.request_id:
         return None
     columns = tables.requests.c
@@ -223,7 +154,7 @@ def _repeated(connection: Connection, order: _Order) -> dict[str, Committed] | N
     return {part.environment: _past(connection, order, part, first=row.revision) for part in order.parts}
 
 
-def _past(connection: Connection, order: _Order, part: Part, *, first: int) -> Committed:
+def _past(connection: Connection, order: Order, part: Part, *, first: int) -> Committed:
     past = read_past(connection, order.project, part.environment, request_id=order.why.request_id)
     # The request keeps the revision of its first part; where nothing moved, another one is at what it was.
     revision = first if part is order.parts[0] else past.revision or _revision(connection, order, part)
@@ -233,21 +164,23 @@ def _past(connection: Connection, order: _Order, part: Part, *, first: int) -> C
     return Committed(revision, past.events, touched, not past.subjects, elsewhere)
 
 
-def _revision(connection: Connection, order: _Order, part: Part) -> int:
+def _revision(connection: Connection, order: Order, part: Part) -> int:
     stored = find_environment(connection, project=order.project, environment=part.environment)
     return 0 if stored is None else stored.revision
 
 
-def _commit(connection: Connection, order: _Order) -> dict[str, Committed]:
+def _commit(connection: Connection, order: Order) -> dict[str, Committed]:
     committed = {part.environment: _commit_part(connection, order, part) for part in order.parts}
     if order.why.request_id:
         connection.execute(insert(tables.requests), _request_row(order, committed))
     return committed
 
 
-def _commit_part(connection: Connection, order: _Order, part: Part) -> Committed:
+def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
+    if not part.environment:
+        return _commit_project(connection, order, part)
     stored = _find(connection, order, part)
-    before = StoredEnvironment(Environment(order.project, part.environment), 0) if stored is None else stored
+    before = _nothing_yet(connection, order, part) if stored is None else stored
     check_versions(connection, before.environment, expected=part.expected_versions)
     subjects = subjects_of(part.changes)
     near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
@@ -261,13 +194,35 @@ def _commit_part(connection: Connection, order: _Order, part: Part) -> Committed
     return _write(connection, order, decide(before, near, after=after, events=events, subjects=subjects))
 
 
+def _nothing_yet(connection: Connection, order: Order, part: Part) -> StoredEnvironment:
+    # One that was deleted goes on counting where it ended.
+    revision = last_revision(connection, project=order.project, environment=part.environment)
+    return StoredEnvironment(Environment(order.project, part.environment), revision)
+
+
+def _commit_project(connection: Connection, order: Order, part: Part) -> Committed:
+    """Make the changes of a part that belong to no environment."""
+    _find(connection, order, part)
+    where = Environment(order.project, "")
+    check_versions(connection, where, expected=part.expected_versions)
+    changes = [change for change in part.changes if isinstance(change, CreateProject | UpdateProject | DeleteProject)]
+    events = apply_to_project(find_project(connection, order.project), changes)
+    if not events:
+        return Committed(0, (), Touched(0), unchanged=True)
+    order.permit(where, events)
+    for event in events:
+        save_project_event(connection, event, now=order.why.now)
+    saving.save_records(connection, order.why, records=[project_record(event) for event in events], damaged=())
+    return Committed(0, events, Touched(0))
+
+
 def _concerns_all(part: Part) -> bool:
     # Under another bucketing every flag is written out in another way, and must be sound there too.
     return any(isinstance(change, UpdateEnvironment) and change.bucketing is not None for change in part.changes)
 
 
-def _find(connection: Connection, order: _Order, part: Part) -> StoredEnvironment | None:
-    has_project = _exists(connection, order.project)
+def _find(connection: Connection, order: Order, part: Part) -> StoredEnvironment | None:
+    has_project = find_project(connection, order.project) is not None
     creates_project = any(isinstance(change, CreateProject) for change in part.changes)
     if has_project and creates_project:
         raise Conflict(f"project {order.project!r} exists already")
@@ -299,12 +254,7 @@ def _check_revision(flag_set: str, stored: StoredEnvironment | None, part: Part)
         )
 
 
-def _exists(connection: Connection, project: str) -> bool:
-    columns = tables.projects.c
-    return connection.execute(select(columns.key).where(columns.key == project)).first() is not None
-
-
-def _write(connection: Connection, order: _Order, decision: Decision) -> Committed:
+def _write(connection: Connection, order: Order, decision: Decision) -> Committed:
     problems = Problems()
     planned = plan_elsewhere(
         connection,
@@ -333,15 +283,14 @@ def _write(connection: Connection, order: _Order, decision: Decision) -> Committ
     )
 
 
-def _save(connection: Connection, order: _Order, decision: Decision) -> None:
+def _save(connection: Connection, order: Order, decision: Decision) -> None:
     now = order.why.now
     environment, near, events = decision.after.environment, decision.near, decision.events
     for event in events:
-        if isinstance(event, ProjectCreated):
-            saving.save_project(connection, event.after, now=now)
-        if isinstance(event, EnvironmentCreated | EnvironmentUpdated):
-            is_new = isinstance(event, EnvironmentCreated)
-            saving.save_environment(connection, environment, is_new=is_new, now=now)
+        save_project_event(connection, event, now=now)
+        save_environment_event(connection, event, environment, now=now)
+        if isinstance(event, EnvironmentDeleted):
+            empty_environment(connection, environment, revision=decision.revision, now=now)
     saving.save_segments(
         connection,
         environment,
@@ -376,7 +325,7 @@ def _check_sizes(connection: Connection, decision: Decision) -> None:
             )
 
 
-def _request_row(order: _Order, committed: Mapping[str, Committed]) -> dict[str, object]:
+def _request_row(order: Order, committed: Mapping[str, Committed]) -> dict[str, object]:
     first = order.parts[0].environment
     return {
         "project": order.project,

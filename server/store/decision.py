@@ -7,12 +7,14 @@ from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems
 from server.core.events import (
     EnvironmentCreated,
+    EnvironmentDeleted,
+    EnvironmentEvent,
     EnvironmentUpdated,
     Event,
     FlagCreated,
     FlagRemoved,
     FlagUpdated,
-    ProjectCreated,
+    ProjectEvent,
     SegmentCreated,
     SegmentRemoved,
     SegmentUpdated,
@@ -52,7 +54,7 @@ class Decision:
     @property
     def revision(self) -> int:
         """The environment's revision afterwards; creating a project is none of an environment's."""
-        here = any(not isinstance(event, ProjectCreated) for event in self.events)
+        here = any(not isinstance(event, ProjectEvent) for event in self.events)
         return self.before.revision + here
 
 
@@ -106,21 +108,27 @@ def records(decision: Decision) -> Iterator[Record]:
     """One record for each event, with the texts before and after."""
     environment, revision = decision.after.environment.key, decision.revision
     for event in decision.events:
-        before, after = _texts(decision, event)
-        if isinstance(event, ProjectCreated):
-            yield Record("", 0, event.type, event.kind, event.key, before, after)
+        if isinstance(event, ProjectEvent):
+            yield project_record(event)
         else:
+            before, after = _texts(decision, event)
             yield Record(environment, revision, event.type, event.kind, event.key, before, after)
 
 
-def _texts(decision: Decision, event: Event) -> tuple[str | None, str | None]:
+def project_record(event: ProjectEvent) -> Record:
+    """The record of what happened to a project itself."""
+    before, after = (None if project is None else project_text(project) for project in (event.before, event.after))
+    return Record("", 0, event.type, event.kind, event.key, before, after)
+
+
+def _texts(decision: Decision, event: EnvironmentEvent) -> tuple[str | None, str | None]:
     match event:
-        case ProjectCreated():
-            return None, project_text(event.after)
         case EnvironmentCreated():
             return None, environment_text(event.after)
         case EnvironmentUpdated():
             return environment_text(event.before), environment_text(event.after)
+        case EnvironmentDeleted():
+            return environment_text(event.before), None
         case FlagCreated() | FlagUpdated() | FlagRemoved():
             before, after = decision.near.flag_text(event.key), decision.flag_texts.get(event.key)
             return (None if before is None else before.merged), (None if after is None else after.merged)

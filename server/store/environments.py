@@ -21,7 +21,7 @@ _QUERY: Final = select(
     *(_TABLE[name] for name in ENVIRONMENT_COLUMNS if name not in _SWITCHES),
     *(type_coerce(_TABLE[name], Integer).label(name) for name in _SWITCHES),
     _TABLE.revision,
-)
+).where(_TABLE.deleted_at.is_(None))
 _SCHEMES: Final = frozenset(scheme.value for scheme in Bucketing)
 
 
@@ -57,6 +57,12 @@ def find_environment(connection: Connection, *, project: str, environment: str) 
     """One environment, or None. Errors: StoreCorrupt when its row cannot be used."""
     row = connection.execute(_QUERY.where(_TABLE.project == project, _TABLE.key == environment)).mappings().first()
     return None if row is None else _stored(row)
+
+
+def last_revision(connection: Connection, *, project: str, environment: str) -> int:
+    """The revision of an environment's last commit, also of one that was deleted; 0 when there never was one."""
+    query = select(_TABLE.revision).where(_TABLE.project == project, _TABLE.key == environment)
+    return connection.execute(query).scalar() or 0
 
 
 def read_environment(connection: Connection, *, project: str, environment: str) -> StoredEnvironment:

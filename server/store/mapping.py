@@ -128,7 +128,14 @@ def protection_document(environment: Environment) -> Document:
 
 def project_text(project: Project) -> str:
     """Write a project as audit entries keep it."""
-    return compact({"name": project.name})
+    described = {"description": project.description} if project.description else {}
+    return compact({"name": project.name, **described})
+
+
+def project_from_text(key: str, text: str) -> Project:
+    """Read a project as `project_text` wrote it, now or in an earlier version."""
+    document = parse(text) or {}
+    return Project(key, document.get("name", ""), document.get("description", ""))
 
 
 def parse_flag(key: str, document: Document | None, *, problems: Problems) -> FlagDefinition | None:

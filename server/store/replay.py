@@ -9,10 +9,9 @@ from sqlalchemy import Connection, select
 from server.core import events
 from server.core.audit import AuditEntry
 from server.core.definitions.problems import Problems
-from server.core.environments import Project
 from server.core.events import Event
 from server.store import tables
-from server.store.mapping import environment_from_text, parse, parse_flag, parse_segment
+from server.store.mapping import environment_from_text, parse, parse_flag, parse_segment, project_from_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +71,5 @@ def _value(entry: AuditEntry, text: str | None) -> Any:
         case "environment":
             return environment_from_text(entry.project, entry.subject_key, text)
         case "project":
-            return Project(entry.subject_key, (parse(text) or {}).get("name", ""))
+            return project_from_text(entry.subject_key, text)
     return None

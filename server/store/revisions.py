@@ -71,8 +71,11 @@ def load_documents_at(connection: Connection, *, project: str, environment: str,
 
 def _stored_at(connection: Connection, project: str, environment: str, *, revision: int) -> StoredFlagSet:
     of_kind = _documents_at(connection, project, environment, revision=revision)
-    text = of_kind["environment"][environment]
-    assert text is not None  # An environment's first commit writes it, and nothing removes it.
+    text = of_kind["environment"].get(environment)
+    if text is None:
+        raise NotFound(
+            f"'{project}/{environment}' was deleted at revision {revision}; it has revisions before and after"
+        )
     return StoredFlagSet(
         environment_from_text(project, environment, text.decode()),
         revision,

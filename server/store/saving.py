@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, exists, inser
 
 from server.core import references
 from server.core.audit import AuditEntry
-from server.core.environments import Environment, Project
+from server.core.environments import Environment
 from server.core.events import Event
 from server.core.flags import Flag, FlagDefinition
 from server.core.references import Target
@@ -17,7 +17,7 @@ from server.core.segments import Segment
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries
-from server.store.mapping import FlagText, compact, parse, protection_document
+from server.store.mapping import FlagText, parse
 from server.store.neighbourhood import Neighbourhood
 
 IMPORT_FLAGS_MIN: Final = 100
@@ -64,7 +64,7 @@ def save_flags(
     """Write flags and their configurations in one environment."""
     here = {"project": environment.project, "environment": environment.key}
     _delete(connection, tables.flag_configs, [{**here, "key": key} for key in removed])
-    _delete_unconfigured(connection, environment.project, keys=removed)
+    delete_unconfigured(connection, environment.project, keys=removed)
     shared = [
         _flag_row(environment.project, flag, text)
         for key, (flag, text) in flags.items()
@@ -84,6 +84,17 @@ def save_flags(
         failpoints.reach("import.half")
     _insert(connection, tables.flag_configs, created[half:])
     _update(connection, tables.flag_configs, [row for row in configs if row["key"] in stored.config_texts])
+
+
+def delete_unconfigured(connection: Connection, project: str, *, keys: Collection[str]) -> None:
+    """Delete those of these flags that no environment configures any more; their revisions stay."""
+    flag, config = tables.flags.c, tables.flag_configs.c
+    used = exists().where(config.project == flag.project, config.key == flag.key)
+    if keys:
+        connection.execute(
+            delete(tables.flags).where(flag.project == project, flag.key == bindparam("own_key"), ~used),
+            [{"own_key": key} for key in keys],
+        )
 
 
 def save_segments(
@@ -129,31 +140,6 @@ def save_references(
     _insert(connection, tables.references, added)
 
 
-def save_project(connection: Connection, project: Project, *, now: datetime) -> None:
-    """Write a new project."""
-    row = {"key": project.key, "name": project.name, "event_sequence": 0, "created_at": now}
-    _insert(connection, tables.projects, [row])
-
-
-def save_environment(connection: Connection, environment: Environment, *, is_new: bool, now: datetime) -> None:
-    """Write what belongs to the environment itself."""
-    row = {
-        "project": environment.project,
-        "key": environment.key,
-        "name": environment.name,
-        "bucketing": environment.bucketing.value,
-        "critical": environment.critical,
-        "metadata_document": compact(dict(environment.metadata)),
-        "source": environment.source,
-        "sync": environment.sync,
-        "protection_document": compact(protection_document(environment)),
-    }
-    if is_new:
-        _insert(connection, tables.environments, [{**row, "revision": 0, "created_at": now}])
-    else:
-        _update(connection, tables.environments, [row])
-
-
 def save_records(
     connection: Connection, cause: Cause, *, records: Sequence[Record], damaged: Collection[Target]
 ) -> None:
@@ -173,17 +159,6 @@ def save_records(
         cause.project,
         announcements=[_announcement(cause, record, damaged=damaged) for record in records],
     )
-
-
-def _delete_unconfigured(connection: Connection, project: str, *, keys: Collection[str]) -> None:
-    # A flag that no environment configures any more is gone; its revisions stay.
-    flag, config = tables.flags.c, tables.flag_configs.c
-    used = exists().where(config.project == flag.project, config.key == flag.key)
-    if keys:
-        connection.execute(
-            delete(tables.flags).where(flag.project == project, flag.key == bindparam("own_key"), ~used),
-            [{"own_key": key} for key in keys],
-        )
 
 
 def _flag_row(project: str, flag: Flag, text: FlagText) -> dict[str, Any]:

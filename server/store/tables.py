@@ -69,10 +69,13 @@ class Project(Base, table=True):
 
     key: str = _key()
     name: str = _text("")
+    description: str = _text("", sa_column_kwargs={"server_default": sql_text("''")})
     event_sequence: int = Field(default=0)
     """The last sequence number given to an event; kept here because announced events may be deleted one day."""
 
     created_at: datetime = _instant()
+    deleted_at: datetime | None = _instant()
+    """The row stays: what was done in the project stays known, and its counters go on when the key is used again."""
 
 
 class Environment(Base, table=True):
@@ -99,6 +102,8 @@ class Environment(Base, table=True):
 
     revision: int = Field(default=0)
     created_at: datetime = _instant()
+    deleted_at: datetime | None = _instant()
+    """The row stays: revisions belong to it, and go on counting when the key is used again."""
 
 
 class Flag(Base, table=True):

@@ -1,21 +1,27 @@
-"""Tell the version of a thing: the revision of the commit that touched it last."""
+"""Tell the version of a thing: the revision of the commit that touched it last.
+
+A project belongs to no environment: its version is the sequence number of the last audit entry about it.
+"""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection, func, select
 
 from server.core.environments import Environment
 from server.core.errors import Conflict, Stale
-from server.core.references import Target
+from server.core.events import SubjectKind
 from server.store import tables
 from server.store.flagsets import in_parts
 
 ABSENT: Final = -1
 """Stands for the version of what must not exist."""
 
-NO_VERSIONS: Final[Mapping[Target, int]] = MappingProxyType({})
+Thing: TypeAlias = tuple[SubjectKind, str]
+"""("flag", key), ("segment", key), ("environment", key) or ("project", key)."""
+
+NO_VERSIONS: Final[Mapping[Thing, int]] = MappingProxyType({})
 
 
 def read_versions(
@@ -42,20 +48,37 @@ def read_versions(
     return versions
 
 
-def check_versions(connection: Connection, environment: Environment, *, expected: Mapping[Target, int]) -> None:
+def read_project_version(connection: Connection, project: str) -> int | None:
+    """A project's version; None when it does not exist."""
+    columns = tables.audit_entries.c
+    query = (
+        select(columns.sequence, columns.after)
+        .where(columns.project == project, columns.environment == "", columns.subject_kind == "project")
+        .order_by(columns.sequence.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None or row.after is None else row.sequence
+
+
+def check_versions(connection: Connection, environment: Environment, *, expected: Mapping[Thing, int]) -> None:
     """Refuse when a thing is not at the version by which its reader knew it.
 
     Errors: Stale; Conflict when something exists that must not.
     """
+    where = environment.flag_set if environment.key else environment.project
     for (kind, key), version in expected.items():
-        found = read_versions(
-            connection, project=environment.project, environment=environment.key, kind=kind, keys=[key]
-        ).get(key)
+        found = (
+            read_project_version(connection, key)
+            if kind == "project"
+            else read_versions(
+                connection, project=environment.project, environment=environment.key, kind=kind, keys=[key]
+            ).get(key)
+        )
         if version == ABSENT and found is not None:
-            raise Conflict(f"{kind} {key!r} exists already in {environment.flag_set!r}, at version {found}")
+            raise Conflict(f"{kind} {key!r} exists already in {where!r}, at version {found}")
         if version not in (ABSENT, found):
             now = "does not exist any more" if found is None else f"has version {found}"
             raise Stale(
-                f"{kind} {key!r} in {environment.flag_set!r} {now}, expected version {version}; "
-                "read it again and repeat the change"
+                f"{kind} {key!r} in {where!r} {now}, expected version {version}; read it again and repeat the change"
             )

@@ -15,6 +15,7 @@ from server.core.changes import (
     Change,
     CreateEnvironment,
     CreateProject,
+    DeleteEnvironment,
     PutFlag,
     PutSegment,
     RemoveFlag,
@@ -264,3 +265,19 @@ def test_flag_sets_are_found_by_their_imported_names(tmp_path: Path) -> None:
         ]
 
         assert ["shop/production"] * 3 == found
+
+
+def test_a_deleted_environment_is_served_no_more(tmp_path: Path) -> None:
+    """Neither from memory nor from its file; one of the same key is a new one, at a higher revision."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    kept = tmp_path / "kept"
+    with following(database.engine, kept) as holder:
+        eventually(lambda: "shop/production" in holder.serving.snapshots and any(kept.glob("*.jsonl")))
+        database.put(DeleteEnvironment())
+        eventually(lambda: not holder.serving.snapshots and not any(kept.glob("*.jsonl")))
+        database.put(CreateEnvironment(Environment("shop", "production")), PutFlag(boolean("b")))
+        eventually(lambda: "shop/production" in holder.serving.snapshots)
+
+        snapshot = holder.find("")
+        assert (4, ["b"]) == (snapshot.revision, list(snapshot.flags))

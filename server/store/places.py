@@ -1,0 +1,121 @@
+"""Write projects and environments themselves, and take them away.
+
+Rows of deleted ones stay, marked as such: revisions and audit entries belong to them, and counters must go on when a
+key is used again, so that no client is ever sent back to a lower revision.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, literal, null, select, update
+
+from server.core.environments import Environment, Project
+from server.core.errors import Refused
+from server.core.events import (
+    EnvironmentCreated,
+    EnvironmentDeleted,
+    EnvironmentUpdated,
+    Event,
+    ProjectCreated,
+    ProjectDeleted,
+    ProjectUpdated,
+)
+from server.store import tables
+from server.store.environments import last_revision
+from server.store.mapping import compact, protection_document
+from server.store.projects import was_deleted
+from server.store.saving import delete_unconfigured
+
+
+def save_project_event(connection: Connection, event: Event, *, now: datetime) -> None:
+    """Write what an event did to a project. Errors: Refused when it is to be deleted with environments."""
+    match event:
+        case ProjectCreated():
+            _create_project(connection, event.after, now)
+        case ProjectUpdated():
+            values = {"name": event.after.name, "description": event.after.description}
+            _update_project(connection, event.key, **values)
+        case ProjectDeleted():
+            _refuse_with_environments(connection, event.key)
+            _update_project(connection, event.key, deleted_at=now)
+
+
+def save_environment_event(connection: Connection, event: Event, environment: Environment, *, now: datetime) -> None:
+    """Write what an event did to an environment itself."""
+    match event:
+        case EnvironmentCreated():
+            row = _row(environment)
+            existed = last_revision(connection, project=environment.project, environment=environment.key) > 0
+            if existed:
+                _update_environment(connection, environment, **row, created_at=now, deleted_at=None)
+            else:
+                connection.execute(insert(tables.environments), [{**row, "revision": 0, "created_at": now}])
+        case EnvironmentUpdated():
+            _update_environment(connection, environment, **_row(environment))
+        case EnvironmentDeleted():
+            _update_environment(connection, environment, deleted_at=now)
+
+
+def empty_environment(connection: Connection, environment: Environment, *, revision: int, now: datetime) -> None:
+    """Take everything out of an environment, and note of each thing that this revision removed it."""
+    configs, segments = tables.flag_configs, tables.segments
+    flags = [key for (key,) in connection.execute(select(configs.c.key).where(_in(configs, environment)))]
+    for kind, table in (("flag", configs), ("segment", segments)):
+        removed = select(
+            table.c.project,
+            table.c.environment,
+            literal(revision),
+            literal(kind),
+            table.c.key,
+            null(),
+            literal(now, tables.Instant()),
+        ).where(_in(table, environment))
+        names = ["project", "environment", "revision", "kind", "key", "document", "at"]
+        connection.execute(insert(tables.revisions).from_select(names, removed))
+    for table in (tables.references, configs, segments):
+        connection.execute(delete(table).where(_in(table, environment)))
+    delete_unconfigured(connection, environment.project, keys=flags)
+
+
+def _create_project(connection: Connection, project: Project, now: datetime) -> None:
+    values = {"name": project.name, "description": project.description, "created_at": now}
+    if was_deleted(connection, project.key):
+        _update_project(connection, project.key, **values, deleted_at=None)
+    else:
+        connection.execute(insert(tables.projects), [{"key": project.key, **values, "event_sequence": 0}])
+
+
+def _update_project(connection: Connection, key: str, **values: Any) -> None:
+    connection.execute(update(tables.projects).where(tables.projects.c.key == key).values(values))
+
+
+def _refuse_with_environments(connection: Connection, project: str) -> None:
+    columns = tables.environments.c
+    query = select(columns.key).where(columns.project == project, columns.deleted_at.is_(None)).order_by(columns.key)
+    left = [key for (key,) in connection.execute(query)]
+    if left:
+        raise Refused(f"project {project!r} still has the environments {', '.join(left)}; delete them first")
+
+
+def _row(environment: Environment) -> dict[str, Any]:
+    return {
+        "project": environment.project,
+        "key": environment.key,
+        "name": environment.name,
+        "bucketing": environment.bucketing.value,
+        "critical": environment.critical,
+        "metadata_document": compact(dict(environment.metadata)),
+        "source": environment.source,
+        "sync": environment.sync,
+        "protection_document": compact(protection_document(environment)),
+    }
+
+
+def _update_environment(connection: Connection, environment: Environment, **values: Any) -> None:
+    columns = tables.environments.c
+    here = (columns.project == environment.project) & (columns.key == environment.key)
+    connection.execute(update(tables.environments).where(here).values(values))
+
+
+def _in(table: Any, environment: Environment) -> Any:
+    return (table.c.project == environment.project) & (table.c.environment == environment.key)
