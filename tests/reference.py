@@ -109,7 +109,7 @@ class Resolver:
     def answer(self, definition: FlagDefinition) -> Answer:
         """Disabled, prerequisites, targets, rules, default: the first that decides."""
         config = definition.config
-        if not config.enabled:
+        if not config.enabled or definition.flag.archived_at is not None:
             return config.off_variant, "DISABLED", None
         if config.targeting not in (None, {}):
             return self.raw(definition)

@@ -151,3 +151,8 @@ class FlagDefinition:
     def key(self) -> str:
         """The flag's key."""
         return self.flag.key
+
+    @property
+    def is_on(self) -> bool:
+        """Whether its rules are asked: an archived flag is off in every environment."""
+        return self.config.enabled and self.flag.archived_at is None

@@ -43,7 +43,7 @@ def load_snapshot(connection: Connection, *, project: str, environment: str) -> 
                 compiled[key] = quarantine(key, definition)
             elif definition.config.prerequisites:
                 waiting.append(key)
-            elif definition.flag.archived_at is None:
+            else:
                 compiled[key] = compile_one(definition, flags={}, segments=segments, environment=stored.environment)
         compiled.update(_compile(load_with_references(connection, stored.environment, waiting), waiting))
         snapshot = Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
@@ -131,7 +131,7 @@ def _compile(stored: StoredFlagSet, keys: Collection[str]) -> dict[str, Compiled
     compiled = {
         key: compile_one(read.flags[key], flags=read.flags, segments=read.segments, environment=stored.environment)
         for key in keys
-        if key in read.flags and read.flags[key].flag.archived_at is None
+        if key in read.flags
     }
     compiled.update({key: quarantine(key, why) for key, why in read.broken.items() if key in keys})
     return compiled

@@ -1,12 +1,14 @@
 """Lowering and compiling a definition gives what the definition says, read directly."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import assume, given
 
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flagsets import FlagSet
+from server.core.resolution import Reason
 from tests import strategies
 from tests.laws import dependent, odd
 from tests.laws.agreement import same_value
@@ -22,8 +24,6 @@ def check(flag_set: FlagSet, context: dict[str, Any]) -> None:
     """Hold every flag of a set to the reference: variant, reason, error code; the value is the variant's."""
     snapshot = build_snapshot(flag_set, revision=1)
     for key, definition in flag_set.flags.items():
-        if definition.flag.archived_at is not None:
-            continue
         # A definition that grows beyond our bounds is set apart; the reference knows no bounds.
         assume(not snapshot.flags[key].quarantine)
         expected = resolve(
@@ -66,9 +66,17 @@ def is_finite(flag_set: FlagSet, context: dict[str, Any]) -> bool:
 
 @tried(50, long=1_000)
 @given(strategies.flag_sets())
-def test_archived_flags_are_not_found(flag_set: FlagSet) -> None:
-    """A flag that was archived is not served."""
-    snapshot = build_snapshot(flag_set, revision=1)
-    archived = {key for key, definition in flag_set.flags.items() if definition.flag.archived_at is not None}
+def test_archived_flags_are_off(flag_set: FlagSet) -> None:
+    """A flag that was archived answers as it would if it were off, also to those who require it."""
+    archived = {key: each for key, each in flag_set.flags.items() if each.flag.archived_at is not None}
+    off = {
+        key: replace(each, flag=replace(each.flag, archived_at=None), config=replace(each.config, enabled=False))
+        for key, each in archived.items()
+    }
+    served = build_snapshot(flag_set, revision=1)
+    expected = build_snapshot(replace(flag_set, flags={**flag_set.flags, **off}), revision=1)
 
-    assert archived == {key for key in flag_set.flags if snapshot.resolve(key, {}, NOW).error_code == "FLAG_NOT_FOUND"}
+    assert [repr(expected.resolve(key, {}, NOW)) for key in flag_set.flags] == [
+        repr(served.resolve(key, {}, NOW)) for key in flag_set.flags
+    ]
+    assert all(served.resolve(key, {}, NOW).reason is Reason.DISABLED for key in archived)

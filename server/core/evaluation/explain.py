@@ -44,7 +44,7 @@ class Explanation:
 def explain(flag_set: FlagSet, key: str, context: Mapping[str, Any], *, now: int) -> Explanation:
     """Evaluate one flag and tell each step. Never raises; the resolution is the compiled evaluation's own."""
     definition = flag_set.flags.get(key)
-    if definition is None or definition.flag.archived_at is not None:
+    if definition is None:
         answer = missing(flag_set.environment.flag_set, key)
         return Explanation(answer, (Step("flag", "not found", answer.error_message),))
     compiled = compile_one(
@@ -65,8 +65,9 @@ class _Narrator:
 
     def steps(self) -> Iterator[Step]:
         config = self.definition.config
-        if not config.enabled:
-            yield Step("state", "off", self._off(config))
+        if not self.definition.is_on:
+            state = "off" if self.definition.flag.archived_at is None else "archived"
+            yield Step("state", state, self._off(config))
             return
         yield Step("state", "on")
         if config.targeting is not None:
@@ -174,7 +175,7 @@ class _Narrator:
 
     def _other(self, key: str) -> str | None:
         definition = self.flag_set.flags.get(key)
-        if definition is None or (not definition.config.enabled and definition.config.off_variant is None):
+        if definition is None or (not definition.is_on and definition.config.off_variant is None):
             return None
         environment = self.flag_set.environment
         compiled = compile_one(

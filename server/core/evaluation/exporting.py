@@ -39,8 +39,6 @@ def join_flags(exported: Iterable[tuple[str, bytes]]) -> bytes:
 def flag_bytes(flag_set: FlagSet, key: str) -> int:
     """The bytes that one flag takes in the text, its comma included; 0 for one that is not sent."""
     definition, environment = flag_set.flags[key], flag_set.environment
-    if definition.flag.archived_at is not None:
-        return 0
     try:
         lowered = lower_flag(
             definition, flags=flag_set.flags, segments=flag_set.segments, bucketing=environment.bucketing

@@ -95,18 +95,18 @@ class _Lowering:
         flag, config = definition.flag, definition.config
         targeting: Json = None
         default: str | None = config.default if isinstance(config.default, str) else None
-        off = not config.enabled and config.off_variant is not None
+        off = not definition.is_on and config.off_variant is not None
         if off:
             default = config.off_variant
-        elif config.enabled and config.targeting is not None:
+        elif definition.is_on and config.targeting is not None:
             targeting = self.written_out(config.targeting)
-        elif config.enabled:
+        elif definition.is_on:
             default, targeting = self.configured(definition)
         lowered = LoweredFlag(
             key=flag.key,
             type=flag.type,
             variants=flag.variants,
-            enabled=config.enabled or off,
+            enabled=definition.is_on or off,
             default_variant=default,
             targeting=targeting,
             metadata=flag.metadata,

@@ -21,11 +21,12 @@ def build_snapshot(flag_set: FlagSet, *, revision: int, broken: Mapping[str, str
 
 
 def compile_flags(flag_set: FlagSet, keys: Collection[str]) -> dict[str, CompiledFlag]:
-    """Compile some flags of a set; archived ones are left out, and one that cannot be compiled is quarantined."""
-    chosen = {key: flag_set.flags[key] for key in keys if flag_set.flags[key].flag.archived_at is None}
+    """Compile some flags of a set; one that cannot be compiled is quarantined."""
     return {
-        key: compile_one(definition, flags=flag_set.flags, segments=flag_set.segments, environment=flag_set.environment)
-        for key, definition in chosen.items()
+        key: compile_one(
+            flag_set.flags[key], flags=flag_set.flags, segments=flag_set.segments, environment=flag_set.environment
+        )
+        for key in keys
     }
 
 

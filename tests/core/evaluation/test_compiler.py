@@ -157,11 +157,13 @@ def test_prerequisite_keeps_its_own_key() -> None:
     assert {"on", "off"} == set(served)
 
 
-def test_archived_flag_is_not_there() -> None:
-    """An archived flag is not found."""
-    archived = flag("f", FlagConfig(default="on"), archived_at=datetime(2026, 1, 1, tzinfo=UTC))
+@pytest.mark.parametrize("off_variant", [None, "off"])
+def test_archived_flag_is_off(off_variant: str | None) -> None:
+    """An archived flag serves its off variant, or leaves the value to the caller."""
+    config = FlagConfig(default="on", off_variant=off_variant)
+    answer = snapshot(flag("f", config, archived_at=datetime(2026, 1, 1, tzinfo=UTC))).resolve("f", {}, 0)
 
-    assert ErrorCode.FLAG_NOT_FOUND == snapshot(archived).resolve("f", {}, 0).error_code
+    assert (off_variant, Reason.DISABLED, None) == (answer.variant, answer.reason, answer.error_code)
 
 
 def test_segment_is_written_out() -> None:

@@ -47,7 +47,8 @@ def test_only_what_the_schema_knows_is_sent() -> None:
     """One client refuses the whole text for one field more."""
     flags = json.loads(text_of(FLAGS))["flags"]
 
-    assert set(FLAGS) - {"archived"} == set(flags)
+    assert set(FLAGS) == set(flags)
+    assert "DISABLED" == flags["archived"]["state"]
     assert SCHEMA_FIELDS == {field for each in flags.values() for field in each}
 
 
