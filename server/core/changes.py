@@ -18,8 +18,9 @@ from server.core.definitions.environments import (
 )
 from server.core.definitions.fields import name_problem
 from server.core.definitions.problems import Problems
+from server.core.edits import FlagEdit, edit
 from server.core.environments import ApprovalPolicy, Bucketing, Environment, FreezeWindow, Project
-from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem, TooLarge
+from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem, Refused, TooLarge
 from server.core.events import (
     EnvironmentCreated,
     EnvironmentDeleted,
@@ -105,6 +106,18 @@ class PutFlag:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyConfig:
+    """Give a flag the configuration that it has elsewhere, or create it with that.
+
+    Salts of rules that are here stay. What all environments share is not touched where the flag is here already.
+    """
+
+    definition: FlagDefinition
+    keep_enabled: bool = False
+    """Leave it on or off as it is; one that is new is off."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveFlag:
     """Take a flag out of this environment; refused while another flag requires it."""
 
@@ -126,7 +139,7 @@ class RemoveSegment:
 
 
 ProjectChange: TypeAlias = CreateProject | UpdateProject | DeleteProject
-DefinitionChange: TypeAlias = PutFlag | RemoveFlag | PutSegment | RemoveSegment
+DefinitionChange: TypeAlias = PutFlag | CopyConfig | FlagEdit | RemoveFlag | PutSegment | RemoveSegment
 Change: TypeAlias = ProjectChange | CreateEnvironment | UpdateEnvironment | DeleteEnvironment | DefinitionChange
 
 
@@ -211,14 +224,14 @@ def _edit(draft: _Draft, change: Change) -> None:
 
 
 def _edit_definitions(draft: _Draft, change: DefinitionChange) -> None:
+    if isinstance(change, FlagEdit):
+        _edit_flag(draft, change)
+        return
     match change:
-        case PutFlag(definition, rerandomise):
-            stored = draft.flags.get(definition.key)
-            if stored is not None and not rerandomise:
-                definition, problems = keep_salts(stored, definition)
-                draft.problems.extend(problems)
-            draft.flags[definition.key] = definition
-            draft.touched["flag", definition.key] = None
+        case PutFlag():
+            _put_flag(draft, change)
+        case CopyConfig():
+            _take(draft, _copied(draft.flags.get(change.definition.key), change))
         case RemoveFlag(key):
             if draft.flags.pop(key, None) is None:
                 raise NotFound(f"flag {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")
@@ -232,6 +245,41 @@ def _edit_definitions(draft: _Draft, change: DefinitionChange) -> None:
             draft.touched["segment", key] = None
         case _:
             assert_never(change)
+
+
+def _edit_flag(draft: _Draft, change: FlagEdit) -> None:
+    stored = draft.flags.get(change.key)
+    if stored is None:
+        raise NotFound(f"flag {change.key!r} is not in {draft.environment.flag_set!r}")
+    edited, problems = edit(stored, change, flags=draft.flags)
+    draft.problems.extend(problems)
+    _take(draft, edited)
+
+
+def _put_flag(draft: _Draft, change: PutFlag) -> None:
+    definition = change.definition
+    stored = draft.flags.get(definition.key)
+    if stored is not None and not change.rerandomise:
+        definition, problems = keep_salts(stored, definition)
+        draft.problems.extend(problems)
+    _take(draft, definition)
+
+
+def _take(draft: _Draft, definition: FlagDefinition) -> None:
+    draft.flags[definition.key] = definition
+    draft.touched["flag", definition.key] = None
+
+
+def _copied(stored: FlagDefinition | None, change: CopyConfig) -> FlagDefinition:
+    given = change.definition
+    if stored is None:
+        return replace(given, config=replace(given.config, enabled=False)) if change.keep_enabled else given
+    if stored.flag.archived_at is not None:
+        raise Refused(f"flag {stored.key!r} is archived and cannot be edited; restore it first")
+    # Whatever salts it brings, those that are here stay, which is no problem of a copy.
+    config = keep_salts(stored, given)[0].config
+    enabled = stored.config.enabled if change.keep_enabled else config.enabled
+    return replace(stored, config=replace(config, enabled=enabled))
 
 
 def _updated(environment: Environment, change: UpdateEnvironment) -> Environment:

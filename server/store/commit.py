@@ -5,6 +5,7 @@ the write lock from its start. Either all of it is there afterwards or none.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -35,13 +36,13 @@ from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX
 from server.core.policies import Permit, permit_all
 from server.core.projects import apply_to_project
 from server.store import failpoints, saving, tables
-from server.store.decision import Decision, decide, project_record, records, shared_changes, validate
+from server.store.decision import Decision, decide, is_kill, project_record, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
 from server.store.engine import writing
 from server.store.environments import StoredEnvironment, find_environment, last_revision
 from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
-from server.store.neighbourhood import load_neighbourhood, subjects_of
+from server.store.neighbourhood import load_neighbourhood, refuse_damaged, subjects_of
 from server.store.orders import Observe, Order, Part, Seen, check_order, observe_nothing
 from server.store.places import empty_environment, save_environment_event, save_project_event
 from server.store.projects import find_project
@@ -184,6 +185,7 @@ def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     check_versions(connection, before.environment, expected=part.expected_versions)
     subjects = subjects_of(part.changes)
     near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
+    refuse_damaged(near, part.changes)
     preview = preview_all(near.flag_set, part.changes)
     order.observe(Seen(before.revision, near.flag_set, preview))
     preview.raise_if_refused()
@@ -191,7 +193,7 @@ def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     if not events:
         return Committed(before.revision, (), Touched(before.revision), unchanged=True)
     order.permit(before.environment, events)
-    return _write(connection, order, decide(before, near, after=after, events=events, subjects=subjects))
+    return _write(connection, order, decide(before, near, after=after, events=events))
 
 
 def _nothing_yet(connection: Connection, order: Order, part: Part) -> StoredEnvironment:
@@ -273,7 +275,9 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
     elsewhere = [record for other in planned for record in other.records]
     _save(connection, order, decision)
     _check_sizes(connection, decision)
-    check_sync_sizes(connection, decision, elsewhere=elsewhere)
+    # What is turned off takes less room, and must be possible in a set that has become too large.
+    with suppress(TooLarge) if all(map(is_kill, decision.events)) else nullcontext():
+        check_sync_sizes(connection, decision, elsewhere=elsewhere)
     saving.save_records(connection, order.why, records=[*records(decision), *elsewhere], damaged=decision.near.damaged)
     return Committed(
         decision.revision,
@@ -305,7 +309,7 @@ def _save(connection: Connection, order: Order, decision: Decision) -> None:
         removed=[event.key for event in events if isinstance(event, FlagRemoved)],
         stored=near,
     )
-    saving.save_references(connection, environment, events=events, subjects=decision.subjects, damaged=near.damaged)
+    saving.save_references(connection, environment, events=events, damaged=near.damaged)
 
 
 def _check_sizes(connection: Connection, decision: Decision) -> None:

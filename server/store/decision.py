@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems
+from server.core.edits import turns_off
 from server.core.events import (
     EnvironmentCreated,
     EnvironmentDeleted,
@@ -32,8 +33,9 @@ from server.store.mapping import (
     parse_segment,
     project_text,
     segment_text,
+    turned_off,
 )
-from server.store.neighbourhood import Neighbourhood
+from server.store.neighbourhood import Neighbourhood, is_placeholder
 from server.store.saving import Record
 
 
@@ -45,9 +47,6 @@ class Decision:
     near: Neighbourhood
     after: FlagSet
     events: tuple[Event, ...]
-    subjects: Mapping[Target, frozenset[Target]]
-    """What each touched flag and segment refers to afterwards."""
-
     flag_texts: Mapping[str, FlagText]
     segment_texts: Mapping[str, str]
 
@@ -64,24 +63,34 @@ def decide(
     *,
     after: FlagSet,
     events: tuple[Event, ...],
-    subjects: Mapping[Target, frozenset[Target]],
 ) -> Decision:
     """Write the definitions out."""
-    flags = {event.key: flag_text(event.after) for event in events if isinstance(event, FlagCreated | FlagUpdated)}
+    flags = {event.key: _flag_text(near, event) for event in events if isinstance(event, FlagCreated | FlagUpdated)}
     segments = {
         event.key: segment_text(event.after) for event in events if isinstance(event, SegmentCreated | SegmentUpdated)
     }
-    return Decision(before, near, after, events, subjects, flags, segments)
+    return Decision(before, near, after, events, flags, segments)
+
+
+def _flag_text(near: Neighbourhood, event: FlagCreated | FlagUpdated) -> FlagText:
+    stored = near.flag_text(event.key)
+    if stored is not None and ("flag", event.key) in near.damaged and is_placeholder(event.after):
+        # Nobody can write out what cannot be read, but it can be turned off as it is.
+        return FlagText(stored.flag, turned_off(stored.config))
+    return flag_text(event.after)
 
 
 def validate(decision: Decision, problems: Problems) -> None:
     """Report everything that is wrong with the flag set afterwards.
 
-    The texts that will be stored are read back: whoever made the values, what is kept is what was checked.
+    The texts that will be stored are read back: whoever made the values, what is kept is what was checked. A flag that
+    is only turned off is not asked about: that must work whatever else is wrong with it.
     """
     found = Problems()
+    killed = {event.key for event in decision.events if is_kill(event)}
     for key, text in decision.flag_texts.items():
-        parse_flag(key, parse(text.merged), problems=found)
+        if key not in killed:
+            parse_flag(key, parse(text.merged), problems=found)
     for key, segment in decision.segment_texts.items():
         parse_segment(key, parse(segment), problems=found)
     if not found.errors:
@@ -89,11 +98,18 @@ def validate(decision: Decision, problems: Problems) -> None:
     problems.add(found.errors)
 
 
+def is_kill(event: Event) -> bool:
+    """Whether all that happens is that a flag is turned off."""
+    return isinstance(event, FlagUpdated) and turns_off(event.before, event.after)
+
+
 def _touched(decision: Decision) -> list[Target] | None:
     # Another bucketing concerns every flag.
     if any(isinstance(event, EnvironmentUpdated) for event in decision.events):
         return None
-    return [(event.kind, event.key) for event in decision.events if event.kind in ("flag", "segment")]
+    # One that is off takes nothing from those that require it: they have less to write out than before.
+    events = [event for event in decision.events if not is_kill(event)]
+    return [(event.kind, event.key) for event in events if event.kind in ("flag", "segment")]
 
 
 def shared_changes(decision: Decision) -> Iterator[SharedChange]:

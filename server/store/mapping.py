@@ -96,6 +96,11 @@ def config_text(config: FlagConfig) -> str:
     return compact(write_config_part(config))
 
 
+def turned_off(config: str) -> str:
+    """A stored configuration as it is, but off; of one that is no JSON object only that is left."""
+    return compact({**(parse(config) or {}), "enabled": False})
+
+
 def segment_text(segment: Segment) -> str:
     """Write a segment for the store."""
     return compact(write_segment(segment))

@@ -7,9 +7,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from server.core import references
-from server.core.changes import Change, PutFlag, PutSegment, RemoveFlag, RemoveSegment
+from server.core.changes import Change, CopyConfig, PutFlag, PutSegment, RemoveFlag, RemoveSegment
 from server.core.definitions.problems import Problems
+from server.core.edits import AddRule, FlagEdit, ReplaceRule, SetEnabled, SetPrerequisites, UpdateConfig
 from server.core.environments import Environment
+from server.core.errors import InvalidDefinition, Problem
 from server.core.flags import Flag, FlagConfig, FlagDefinition, ValueType
 from server.core.flagsets import FlagSet
 from server.core.references import Target
@@ -27,7 +29,7 @@ class Neighbourhood:
     """Part of a flag set: what is touched, whoever depends on it, and what all of these refer to."""
 
     flag_set: FlagSet
-    """A damaged flag or segment stands here as an empty one, so that it can still be replaced or removed."""
+    """A damaged flag or segment stands here as an empty one, so that it can still be turned off, replaced, removed."""
 
     flag_parts: Mapping[str, str]
     """The stored text of flags as all environments share it; also of flags that only others configure."""
@@ -43,11 +45,15 @@ class Neighbourhood:
 
 
 def subjects_of(changes: Iterable[Change]) -> dict[Target, frozenset[Target]]:
-    """The flags and segments that changes touch, each with what it will refer to."""
+    """The flags and segments that changes touch, each with what it will refer to beside what it refers to now."""
     subjects: dict[Target, frozenset[Target]] = {}
     for change in changes:
+        if isinstance(change, FlagEdit):
+            named = subjects.get(("flag", change.key), frozenset())
+            subjects["flag", change.key] = named | _named_by(change)
+            continue
         match change:
-            case PutFlag(definition):
+            case PutFlag(definition) | CopyConfig(definition):
                 subjects["flag", definition.key] = references.of_flag(definition)
             case RemoveFlag(key):
                 subjects["flag", key] = frozenset()
@@ -56,6 +62,42 @@ def subjects_of(changes: Iterable[Change]) -> dict[Target, frozenset[Target]]:
             case RemoveSegment(key):
                 subjects["segment", key] = frozenset()
     return subjects
+
+
+def _named_by(change: FlagEdit) -> frozenset[Target]:
+    match change:
+        case AddRule(_, rule) | ReplaceRule(_, rule):
+            return references.of_config(FlagConfig(rules=(rule,)))
+        case SetPrerequisites(_, prerequisites):
+            return references.of_config(FlagConfig(prerequisites=prerequisites))
+        case UpdateConfig(_, config):
+            return references.of_config(config)
+    return frozenset()
+
+
+def is_placeholder(definition: FlagDefinition) -> bool:
+    """Whether it stands for a damaged flag: no other one is without variants."""
+    return not definition.flag.variants
+
+
+def refuse_damaged(near: Neighbourhood, changes: Iterable[Change]) -> None:
+    """Refuse to edit what cannot be read; turning it off, replacing it whole and removing it are possible.
+
+    Errors: InvalidDefinition with what is wrong with it as it is stored.
+    """
+    for change in changes:
+        if not isinstance(change, FlagEdit) or ("flag", change.key) not in near.damaged:
+            continue
+        text = near.flag_text(change.key)
+        if text is None or (isinstance(change, SetEnabled) and not change.enabled):
+            continue
+        problems = Problems()
+        parse_flag(change.key, parse(text.merged), problems=problems)
+        advice = Problem(
+            f"/flags/{change.key}",
+            "the stored definition is damaged, so it cannot be edited; turn the flag off, import it anew, or delete it",
+        )
+        raise InvalidDefinition([advice, *problems.errors])
 
 
 def load_neighbourhood(
@@ -163,7 +205,8 @@ def _add_flag(loaded: _Loading, key: str, flag_raw: bytes, config_raw: bytes | N
     definition = parse_flag(key, merged(parse(flag_raw), parse(config_raw)), problems=Problems())
     if definition is None:
         loaded.damaged.add(("flag", key))
-        definition = FlagDefinition(Flag(key, ValueType.BOOLEAN, {}), FlagConfig(enabled=False))
+        is_off = (parse(config_raw) or {}).get("enabled") is False
+        definition = FlagDefinition(Flag(key, ValueType.BOOLEAN, {}), FlagConfig(enabled=not is_off))
     loaded.flags[key] = definition
 
 

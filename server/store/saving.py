@@ -18,7 +18,7 @@ from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries
 from server.store.mapping import FlagText, parse
-from server.store.neighbourhood import Neighbourhood
+from server.store.neighbourhood import Neighbourhood, is_placeholder
 
 IMPORT_FLAGS_MIN: Final = 100
 """From this many new flags on a commit counts as an import, for its failpoint."""
@@ -118,10 +118,9 @@ def save_references(
     environment: Environment,
     *,
     events: Iterable[Event],
-    subjects: Mapping[Target, frozenset[Target]],
     damaged: Collection[Target],
 ) -> None:
-    """Write who refers to whom, where that changed; `subjects` say what each touched thing refers to now."""
+    """Write who refers to whom, where that changed."""
     here = {"project": environment.project, "environment": environment.key}
     gone: list[dict[str, Any]] = []
     added: list[dict[str, Any]] = []
@@ -129,8 +128,11 @@ def save_references(
         if event.kind not in ("flag", "segment"):
             continue
         subject: Target = (event.kind, event.key)
-        before, after = _references(event.before), subjects[subject]
+        before, after = _references(event.before), _references(event.after)
         if before == after and subject not in damaged:
+            continue
+        if isinstance(event.after, FlagDefinition) and is_placeholder(event.after):
+            # It was only turned off: its rules are what they were.
             continue
         own = {**here, "kind": event.kind, "key": event.key}
         if event.before is not None:
