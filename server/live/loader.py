@@ -20,7 +20,7 @@ from server.live.dependents import affected_by, carry_over, index_of
 from server.store.environments import read_environment
 from server.store.flagsets import StoredFlagSet, load_parts, stream_documents, touched_since
 from server.store.garbage import collector_paused
-from server.store.mapping import Document, parse_flag, parse_segment
+from server.store.mapping import Document, parse_flag, parse_segment, read_turned_off
 
 _ABSENT: Final = object()
 """Stands for a document that was asked for and does not exist."""
@@ -154,7 +154,7 @@ def _read_flag(key: str, document: Document | None) -> FlagDefinition | str:
     problems = Problems()
     definition = parse_flag(key, document, problems=problems)
     if definition is None or problems.errors:
-        return str(problems.errors[0])
+        return read_turned_off(key, document) or str(problems.errors[0])
     return definition
 
 

@@ -152,6 +152,22 @@ def parse_flag(key: str, document: Document | None, *, problems: Problems) -> Fl
     return read_flag(key, document, problems=problems, path=path)
 
 
+def read_turned_off(key: str, document: Document | None) -> FlagDefinition | None:
+    """A damaged flag that is turned off, as far as that can be served: without its rules, which nobody asks then.
+
+    None when it is not off, or its variants are damaged too.
+    """
+    if document is None or document.get("enabled") is not False:
+        return None
+    # Whoever turned it off wants its off variant; where that is damaged, the caller's own default will do.
+    for names in (("type", "variants", "metadata", "lenient", "offVariant"), ("type", "variants", "lenient")):
+        kept = {name: document[name] for name in names if name in document}
+        definition = read_flag(key, {**kept, "enabled": False}, problems=Problems(), path="")
+        if definition is not None:
+            return definition
+    return None
+
+
 def parse_segment(key: str, document: Document | None, *, problems: Problems) -> Segment | None:
     """Read a stored segment by the rules that it was accepted with; None and problems when it is damaged."""
     path = pointer("/segments", key)

@@ -228,8 +228,9 @@ def _announcement(cause: Cause, record: Record, *, damaged: Collection[Target]) 
         "requestId": cause.request_id,
     }
     # A damaged document may be no JSON at all; the payload must be.
-    unsure = (record.kind, record.key) in damaged and parse(record.before) is None
-    payload = payload_text(fields, before=None if unsure else record.before, after=record.after)
+    unsure = (record.kind, record.key) in damaged
+    before, after = (None if unsure and parse(text) is None else text for text in (record.before, record.after))
+    payload = payload_text(fields, before=before, after=after)
     return Announcement(record.environment, record.type, payload, cause.now)
 
 
