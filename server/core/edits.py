@@ -206,13 +206,6 @@ def edit(
     return keep_salts(stored, edited) if keeps_salts else (edited, ())
 
 
-def turns_off(before: FlagDefinition, after: FlagDefinition) -> bool:
-    """Whether all that differs is that the flag is off now: the one change that nothing may stop."""
-    off = replace(before, config=replace(before.config, enabled=False))
-    # repr tells 1 from true and from 1.0, which `==` does not.
-    return before.config.enabled and off == after and repr(off) == repr(after)
-
-
 def _edited(stored: FlagDefinition, change: FlagEdit, flags: Mapping[str, FlagDefinition]) -> FlagDefinition:  # noqa: PLR0912  (one line for each kind of edit)
     config = stored.config
     match change:

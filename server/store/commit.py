@@ -33,10 +33,10 @@ from server.core.events import (
     SegmentRemoved,
 )
 from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX
-from server.core.policies import Permit, permit_all
+from server.core.policies import Permit, is_kill, permit_all
 from server.core.projects import apply_to_project
 from server.store import failpoints, saving, tables
-from server.store.decision import Decision, decide, is_kill, project_record, records, shared_changes, validate
+from server.store.decision import Decision, decide, project_record, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
 from server.store.engine import writing
 from server.store.environments import StoredEnvironment, find_environment, last_revision

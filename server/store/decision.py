@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems
-from server.core.edits import turns_off
 from server.core.events import (
     EnvironmentCreated,
     EnvironmentDeleted,
@@ -21,6 +20,7 @@ from server.core.events import (
     SegmentUpdated,
 )
 from server.core.flagsets import FlagSet
+from server.core.policies import is_kill
 from server.core.references import Target
 from server.store.elsewhere import SharedChange
 from server.store.environments import StoredEnvironment
@@ -96,11 +96,6 @@ def validate(decision: Decision, problems: Problems) -> None:
     if not found.errors:
         found.add(check_flag_set(decision.after, touched=_touched(decision)))
     problems.add(found.errors)
-
-
-def is_kill(event: Event) -> bool:
-    """Whether all that happens is that a flag is turned off."""
-    return isinstance(event, FlagUpdated) and turns_off(event.before, event.after)
 
 
 def _touched(decision: Decision) -> list[Target] | None:

@@ -25,7 +25,6 @@ from server.core.edits import (
     SetVariants,
     UpdateConfig,
     UpdateFlag,
-    turns_off,
 )
 from server.core.environments import Environment
 from server.core.errors import Conflict, InvalidDefinition, InvalidRequest, NotFound, Refused
@@ -245,16 +244,3 @@ def test_several_edits_are_one_event() -> None:
 
     assert (FlagUpdated("f", before, after.flags["f"]),) == events
     assert (B, C) == after.flags["f"].config.rules
-
-
-def test_only_turning_off_turns_off() -> None:
-    """Nothing else may come along, also nothing that Python takes for equal."""
-    on = FlagDefinition(FLAG, CONFIG)
-    off = replace(on, config=replace(CONFIG, enabled=False))
-    sly = replace(on, flag=replace(FLAG, variants={"on": 1, "off": False}))
-
-    assert turns_off(on, off)
-    assert not turns_off(off, on)
-    assert not turns_off(off, off)
-    assert not turns_off(on, replace(off, config=replace(off.config, default="on")))
-    assert not turns_off(on, replace(sly, config=off.config))
