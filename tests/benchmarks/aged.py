@@ -44,7 +44,7 @@ def make(folder: Path, *, flags: int, revisions_each: int = REVISIONS_EACH) -> s
     document = {"flags": {f"flag-{number:05}": small_flag(number) for number in range(flags)}}
     url = ""
     for name in ENVIRONMENTS:
-        url, _ = import_document(document, folder, "--environment", name)
+        url, _ = import_document(document, folder, "--environment", name, "--no-sync")
     if revisions_each > 1:
         with closing(sqlite3.connect(folder / "flags.db")) as connection:
             connection.execute("PRAGMA synchronous = OFF")

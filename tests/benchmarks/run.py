@@ -21,6 +21,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "fanout": "commit to the last of thousands of event streams, beside bare streams",
     "sync": "1,000 flags by SyncFlags to 200 subscribers",
     "workers": "two worker processes beside one",
+    "management": "10,000 flags with a past: start, lists, history, commits",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
 

@@ -1,0 +1,78 @@
+"""Measure what is managed: 10,000 flags in three environments with fifty revisions each."""
+
+import tempfile
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine
+
+from server.core.changes import PutFlag
+from server.core.definitions.flags import read_flag
+from server.core.definitions.problems import Problems
+from server.store.commit import commit
+from server.store.engine import open_engine
+from tests.benchmarks.aged import ENVIRONMENTS, REVISIONS_EACH, make, small_flag
+from tests.benchmarks.figures import LOWER, Figure, Goal, Say, faster, spread
+from tests.benchmarks.processes import serve
+
+FLAGS: Final = 10_000
+FEW: Final = 100
+COMMITS: Final = 40
+COMMIT_ROUNDS: Final = 5
+START_GOAL: Final = Goal("value", LOWER, 8)
+COST_GOAL: Final = Goal("value", LOWER, 1.5)
+
+
+def run(say: Say) -> list[Figure]:
+    """A small database of the same kind stands beside the large one."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        small_folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        say(f"making {FLAGS:,} flags x {len(ENVIRONMENTS)} environments x {REVISIONS_EACH} revisions: some minutes")
+        url = make(folder, flags=FLAGS)
+        small_url = make(small_folder, flags=FEW)
+        figures = [_start(url, small_url, say)]
+        say(f"{COMMIT_ROUNDS} rounds of {COMMITS} commits to each")
+        return [*figures, *_commits(url, small_url)]
+
+
+def _start(url: str, small_url: str, say: Say) -> Figure:
+    say("start")
+    with serve(small_url) as server:
+        small = server.start_s
+    with serve(url, "--last-known-good", "off") as server:
+        return Figure(
+            "start to ready", "s", spread([server.start_s]), f"{FEW} flags", spread([small]), goal=START_GOAL,
+            note=f"{server.resident_mb():.0f} MB resident",
+        )  # fmt: skip
+
+
+def _commits(url: str, small_url: str) -> list[Figure]:
+    engines = [open_engine(url), open_engine(small_url)]
+    rounds: list[list[float]] = [[], []]
+    for number in range(COMMIT_ROUNDS):
+        for each, engine in enumerate(engines):
+            rounds[each].append(_commit_ms(engine, number))
+    for engine in engines:
+        engine.dispose()
+    ratios = [large / small for large, small in zip(*rounds, strict=True)]
+    return [
+        faster(f"a commit among {FLAGS:,} flags", rounds[0], than=f"among {FEW}", theirs=rounds[1], unit="ms"),
+        Figure("the cost of a commit among many, beside few", "x", spread(ratios), goal=COST_GOAL),
+    ]
+
+
+def _commit_ms(engine: Engine, number: int) -> float:
+    begin = time.perf_counter()
+    for place in range(COMMITS):
+        document: dict[str, Any] = {**small_flag(place), "description": f"round {number}"}
+        definition = read_flag(f"flag-{place:05}", document, problems=Problems(), path="")
+        assert definition is not None
+        commit(
+            engine, project="default", environment="production", changes=[PutFlag(definition)], actor="benchmark",
+            now=datetime.now(UTC),
+        )  # fmt: skip
+    return (time.perf_counter() - begin) * 1_000 / COMMITS
