@@ -11,6 +11,9 @@ from server.core.json import Json
 GENESIS: Final = "0" * 64
 """Stands before a project's first entry."""
 
+SERVER_TRAIL: Final = ""
+"""The trail of what belongs to no project, such as a token for the whole server; no project can have this key."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
