@@ -13,8 +13,8 @@ LAYERS = (
     # It runs what app makes, in several processes.
     ("server.workers",),
     ("server.app",),
-    # Reads what rpc and web listen with; they get it as arguments.
-    ("server.tls",),
+    # Read what rpc and web listen and decide with; they get it as arguments.
+    ("server.tls", "server.keys"),
     ("server.rpc", "server.web", "server.scheduling"),
     ("server.operations",),
     ("server.live",),
