@@ -1,15 +1,21 @@
-"""List projects."""
+"""List projects, and keep a place for what belongs to none."""
 
+from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select
 
+from server.core.audit import SERVER_TRAIL
 from server.core.environments import Project
 from server.core.errors import NotFound
 from server.store import tables
 
 _TABLE: Final = tables.projects.c
-_QUERY: Final = select(_TABLE.key, _TABLE.name, _TABLE.description).where(_TABLE.deleted_at.is_(None))
+_QUERY: Final = select(_TABLE.key, _TABLE.name, _TABLE.description).where(
+    # The row of the server itself is no project.
+    _TABLE.key != SERVER_TRAIL,
+    _TABLE.deleted_at.is_(None),
+)
 
 
 def list_projects(connection: Connection) -> list[Project]:
@@ -36,3 +42,9 @@ def was_deleted(connection: Connection, key: str) -> bool:
     """Whether a project was deleted, and not created again since."""
     query = select(_TABLE.key).where(_TABLE.key == key, _TABLE.deleted_at.is_not(None))
     return connection.execute(query).first() is not None
+
+
+def ensure_server(connection: Connection, now: datetime) -> None:
+    """Have a row for the server itself, to which what belongs to no project can refer."""
+    if connection.execute(select(_TABLE.key).where(_TABLE.key == SERVER_TRAIL)).first() is None:
+        connection.execute(insert(tables.projects), [{"key": SERVER_TRAIL, "created_at": now}])

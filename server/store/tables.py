@@ -63,7 +63,10 @@ def _of_environment() -> ForeignKeyConstraint:
 
 
 class Project(Base, table=True):
-    """A project, with the place in the order of its events."""
+    """A project, with the place in the order of its events.
+
+    One row may have the key "": the server itself, for the trail and the events of what belongs to no project.
+    """
 
     __tablename__ = "project"
 
@@ -274,6 +277,35 @@ class Lease(Base, table=True):
     """By the database's clock."""
 
 
+class Token(Base, table=True):
+    """An API token without its secret. Rows are never deleted: the audit trail names them."""
+
+    __tablename__ = "token"
+    __table_args__ = (ForeignKeyConstraint(["project"], ["project.key"]), Index("ix_token_change", "change"))
+
+    id: str = _key()
+    project: str = _text("")
+    """Where it is managed; "" for the server, and so for `environment`."""
+
+    environment: str = _text("")
+    name: str = _text()
+    grants: str = _text()
+    digest: str = _text()
+    """HMAC-SHA256 of the token, in hexadecimal."""
+
+    key_name: str = _text()
+    """Which key the digest was made with."""
+
+    created_at: datetime = _instant()
+    created_by: str = _text()
+    expires_at: datetime | None = _instant()
+    revoked_at: datetime | None = _instant()
+    last_used_at: datetime | None = _instant()
+    replaced_by: str = _text("")
+    change: int = Field()
+    """Counts the changes of all tokens, but not their use; the highest one tells whether anything is new."""
+
+
 def _table(name: str) -> Table:
     return Base.metadata.tables[name]
 
@@ -289,3 +321,4 @@ audit_entries: Final = _table("audit_entry")
 outbox: Final = _table("outbox")
 requests: Final = _table("request")
 leases: Final = _table("lease")
+tokens: Final = _table("token")
