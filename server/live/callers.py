@@ -1,0 +1,212 @@
+"""Hold what is known of callers: the tokens of the database, loaded beforehand, so that no call waits to be recognised.
+
+A thread looks for changes of tokens and brings them in, and notes from time to time when each token was last used. When
+the database is gone, the tokens that were loaded stay good for as long as they say themselves.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Final
+
+from sqlalchemy import Engine
+
+from server.core.access import Action, Principal, Scope
+from server.core.errors import FlagstaffError
+from server.core.tokens import derived_key, key_name, token_digest
+from server.store.engine import reading, writing
+from server.store.schema import is_newest
+from server.store.tokens import StoredToken, fingerprint, load_tokens, note_used
+
+POLL_S: Final = 0.5
+"""How often the tokens are looked at: a revoked one ends within this time and a second."""
+
+NOTE_EVERY_S: Final = 60.0
+"""How often it is written when tokens were last used."""
+
+ENDED_TOLD: Final = timedelta(days=30)
+"""Who uses a token that ended within this time is told so; afterwards it is unknown."""
+
+KEY_PURPOSE: Final = "tokens"
+
+log = logging.getLogger("flagstaff.access")
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """Someone whose credentials were checked. There is one for each token, as long as the process lives."""
+
+    principal: Principal
+    expires_at: float = inf
+    """Seconds since 1970, from which on the credentials are not good any more."""
+
+    ended: str = ""
+    """Why they are not good any more, whatever the time is."""
+
+    used_at: float = 0.0
+    everywhere: frozenset[Action] = field(init=False)
+    """What may be done in every place, so that most calls need not look where they go."""
+
+    def __post_init__(self) -> None:
+        self.everywhere = frozenset(each for each in Action if self.principal.may(each, Scope()))
+
+    def problem(self, now: float) -> str:
+        """Why the credentials are not good; "" while they are."""
+        if self.ended:
+            return self.ended
+        return f"{self.principal.actor} has expired" if now >= self.expires_at else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """All tokens at one moment; replaced whole."""
+
+    key: bytes = b""
+    by_digest: Mapping[str, Caller] = field(default_factory=dict)
+    seen: dict[str, Caller] = field(default_factory=dict)
+    """Tokens as they were presented -> who they stand for, so that each is digested once."""
+
+    def find(self, text: str) -> Caller | None:
+        """Who a token stands for; None when nobody knows it. Nothing is remembered of unknown ones."""
+        known = self.seen.get(text)
+        if known is None and self.key:
+            # What is looked up is a digest with our key, so its timing tells nothing about other tokens.
+            known = self.by_digest.get(token_digest(self.key, text))
+            if known is not None:
+                self.seen[text] = known
+        return known
+
+
+class Callers:
+    """The tokens of a database, followed by a thread."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        secret: Callable[[], bytes | None],
+        *,
+        changed: Callable[[], None] = lambda: None,
+        poll_s: float = POLL_S,
+        note_every_s: float = NOTE_EVERY_S,
+    ) -> None:
+        """`secret` gives the server's secret key, or None while there is none; `changed` is called from the thread."""
+        self._engine, self._secret, self._changed = engine, secret, changed
+        self._poll_s, self._note_every_s = poll_s, note_every_s
+        self.book = Book()
+        self.loaded = False
+        """True once the database was read; until then nobody can be refused for an unknown token."""
+
+        self._by_id: dict[str, Caller] = {}
+        self._noted: dict[str, float] = {}
+        self._fingerprint: tuple[object, ...] = ()
+        self._newest = False
+        self._reported = ""
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="flagstaff-callers", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float = 10.0) -> None:
+        """Stop, after it was noted when tokens were last used."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+
+    def refresh(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def look(self) -> None:
+        """Bring in what changed. Errors: StoreUnavailable, StoreCorrupt; InvalidRequest for a key that is none."""
+        # Read until there is one; another key needs another start.
+        key = self.book.key
+        if not key and (secret := self._secret()):
+            key = derived_key(secret, KEY_PURPOSE)
+        with reading(self._engine) as connection:
+            found = fingerprint(connection)
+            if self.loaded and (found, key) == (self._fingerprint, self.book.key):
+                return
+            stored = load_tokens(connection, ended_after=datetime.now(UTC) - ENDED_TOLD)
+        self.take(stored, key)
+        self._fingerprint = found
+        self._changed()
+
+    def take(self, stored: Iterable[StoredToken], key: bytes) -> None:
+        """Know these tokens, and no others."""
+        name = key_name(key) if key else ""
+        by_digest: dict[str, Caller] = {}
+        by_id: dict[str, Caller] = {}
+        strange = 0
+        for each in stored:
+            if each.key_name != name:
+                strange += 1
+                continue
+            by_id[each.token.id] = by_digest[each.digest] = self._caller(each)
+        if strange:
+            log.error(
+                "tokens were made with another secret key and are not known here; give the server the key that they "
+                "were made with",
+                extra={"tokens": strange},
+            )
+        for identifier, caller in self._by_id.items():
+            if identifier not in by_id:
+                caller.ended = f"{caller.principal.actor} is not known any more"
+        self._by_id = by_id
+        self.book = Book(key, by_digest)
+        self.loaded = True
+
+    def note(self) -> None:
+        """Write when tokens were last used, as far as that is news. Errors: StoreUnavailable, StoreCorrupt."""
+        used = {
+            identifier: caller.used_at
+            for identifier, caller in self._by_id.items()
+            if caller.used_at > self._noted.get(identifier, 0.0)
+        }
+        if used:
+            with writing(self._engine) as connection:
+                note_used(connection, {each: datetime.fromtimestamp(at, UTC) for each, at in used.items()})
+            self._noted |= used
+
+    def _caller(self, stored: StoredToken) -> Caller:
+        """The caller of a token; the one that streams hold already, so that they learn what became of it."""
+        token = stored.token
+        caller = self._by_id.get(token.id) or Caller(token.principal)
+        caller.expires_at = inf if token.expires_at is None else token.expires_at.timestamp()
+        caller.ended = "" if token.revoked_at is None else f"token:{token.id} was revoked"
+        return caller
+
+    def _follow(self) -> None:
+        note_at = time.monotonic() + self._note_every_s
+        while not self._stopping.is_set():
+            try:
+                # Tokens cannot be read before the schema is there, which another thread brings.
+                self._newest = self._newest or is_newest(self._engine)
+                if self._newest:
+                    self.look()
+                if time.monotonic() >= note_at:
+                    note_at = time.monotonic() + self._note_every_s
+                    self.note()
+                self._reported = ""
+            except Exception as error:
+                # The thread must live on: without it no token would ever be revoked again.
+                self._report(error)
+            self._wake.wait(self._poll_s)
+            self._wake.clear()
+        try:
+            self.note()
+        except FlagstaffError as error:
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        told = str(error) if isinstance(error, FlagstaffError) else type(error).__qualname__
+        if told != self._reported:
+            self._reported = told
+            log.error("tokens cannot be read; those that were loaded stay good", extra={"error": told})
