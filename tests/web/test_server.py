@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from server.app import HTTP_HEADER_BYTES_MAX
 from server.web.requests import BODY_BYTES_MAX
+from server.web.server import HTTP_HEADER_BYTES_MAX
 from tests.conformance.processes import HOST, FlagSetFile, Server, import_flags, serve_database, tail
 from tests.web.asking import BULK, EVENTS, JSON_HEADERS, SINGLE
 
