@@ -6,32 +6,37 @@ import gc
 import logging
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from server.core.json import Json
+from server.keys import secret_key
+from server.live.callers import Callers
 from server.live.follower import Follower
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
 from server.live.recent import RecentContexts
+from server.live.sessions import Sessions
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
 from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
+from server.operations.identity import Identity
 from server.operations.requests import RequestLog
+from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
-from server.rpc.doors.grpcio import AddressUnavailable, GrpcServer, credentials
+from server.rpc.access import Gate, guarded
+from server.rpc.doors.grpcio import GrpcServer, credentials
 from server.rpc.managed import management_table
 from server.rpc.management import THREADS_MAX, Management
 from server.rpc.metrics import measured
@@ -46,19 +51,7 @@ from server.web.app import WebOptions, make_app
 from server.web.metrics import Sources, make_registry, metrics_route
 from server.web.observed import observed
 from server.web.peers import Peers
-
-HTTP_KEEP_ALIVE_S: Final = 5
-"""A connection without a request is kept for this long; balancers that keep theirs longer open a new one."""
-
-HTTP_BACKLOG: Final = 1024
-HTTP_CONNECTIONS_MAX: Final = 10_000
-"""Event streams and requests together; what comes beyond is answered with 503, and healthy ones go on."""
-
-HTTP_HEADER_BYTES_MAX: Final = 32 * 1024
-"""The first line and all headers of a request: room for tokens and baggage."""
-
-HTTP_END_S: Final = 5
-"""Streams have been ended when this begins, so only answers in flight are waited for."""
+from server.web.server import HttpServer, listen
 
 POLICIES: Final[tuple[PermitFor, ...]] = (permit_unless_frozen,)
 """What protects an environment from a management write, in the order in which it is asked."""
@@ -124,7 +117,7 @@ async def serve(
     holder, hub = Holder(settings.flag_set), Hub()
     sources = Sources(holder, hub, RequestLog(slow_s=settings.slow_s, access_log=settings.access_log))
     traces = _Traces(settings)
-    managing = _Managing(settings)
+    managing = _Managing(settings, holder, loop)
     services = make_services(
         holder,
         hub,
@@ -155,19 +148,19 @@ async def serve(
 
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
     follower = Follower(managing.engine, holder, last_known_good=kept, changed=changed)
-    table = traces.table(measured(services.table, sources.calls, log=sources.request_log))
-    grpc_server = GrpcServer(table, services.drain, connection_age_s=settings.max_connection_age_s)
-    stopping = _stop_signals(loop)
-    loop.add_signal_handler(signal.SIGHUP, follower.reload)
-    with _listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
+    entered = measured(guarded(services.table, managing.gate), sources.calls, log=sources.request_log)
+    grpc_server = GrpcServer(traces.table(entered), services.drain, connection_age_s=settings.max_connection_age_s)
+    stopping = _signals(loop, reload=follower.reload)
+    with listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
         registry = make_registry(sources)
         peers = await _join_group(settings, registry)
         more = [metrics_route(registry, peers)]
         web = _web_app(settings, sources, traces, leaving=lambda: services.drain.leaving, more_routes=more)
-        http = _Http(web, tls)
+        http = HttpServer(web, None if tls is None else tls.context)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
+        managing.start()
         watchdog.start()
         listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1], tls=tls is not None)
         await _first(ready, stopping)
@@ -189,26 +182,45 @@ async def serve(
             await peers.stop()
         await asyncio.to_thread(follower.stop)
         await asyncio.to_thread(traces.end)
-        await asyncio.to_thread(managing.end)
+        await managing.end()
 
 
 class _Managing:
-    """The database, and what is managed in it by calls, which wait for it in threads of their own."""
+    """The database, what is managed in it by calls, which wait for it in threads of their own, and who may."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, holder: Holder, loop: asyncio.AbstractEventLoop) -> None:
         """Errors: InvalidRequest for a database URL that is none."""
         self.engine = open_engine(settings.database_url)
         self.recent = RecentContexts(settings.recent_contexts) if settings.recent_contexts else None
+        self._loop = loop
         self._threads = ThreadPoolExecutor(THREADS_MAX, "flagstaff-management")
+        self._callers = Callers(self.engine, partial(secret_key, self.engine, make=False), changed=self._changed)
+        self._sessions = Sessions()
+        self.gate = Gate(Identity(self._callers, settings.asking), holder, self._sessions)
+        self._watching: asyncio.Task[None] | None = None
 
     def table(self) -> Table:
         management = Management(lambda: datetime.now(UTC), self._threads)
-        return management_table(management, self.engine, Writer(self.engine, POLICIES), recent=self.recent)
+        tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
+        writer = Writer(self.engine, POLICIES)
+        return management_table(management, self.engine, writer, tokens=tokens, recent=self.recent)
 
-    def end(self) -> None:
+    def start(self) -> None:
+        """Begin to follow the tokens."""
+        self._callers.start()
+        self._watching = self._loop.create_task(self._sessions.watch())
+
+    async def end(self) -> None:
         """Let operations in flight end, and close the database."""
-        self._threads.shutdown()
-        self.engine.dispose()
+        if self._watching is not None:
+            self._watching.cancel()
+        for end in (self._threads.shutdown, self._callers.stop, self.engine.dispose):
+            await asyncio.to_thread(end)
+
+    def _changed(self) -> None:
+        # Called from the callers' thread, perhaps while the loop is closing.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._sessions.check)
 
 
 class _Traces:
@@ -284,7 +296,8 @@ def _web_app(
     return traces.app(observed(app, sources.requests, request_log=sources.request_log))
 
 
-def _stop_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+def _signals(loop: asyncio.AbstractEventLoop, *, reload: Callable[[], None]) -> asyncio.Event:
+    loop.add_signal_handler(signal.SIGHUP, reload)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -310,50 +323,3 @@ async def _first(*events: asyncio.Event) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-
-
-def _listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if reuse_port:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(HTTP_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise AddressUnavailable(
-            f"cannot listen on {host}:{port} ({error.strerror}); is another server running there? Choose another port"
-        ) from None
-    return listener
-
-
-class _Http(uvicorn.Server):
-    """Uvicorn without its own handling of signals, which belong to the whole server."""
-
-    def __init__(self, app: object, tls: Tls | None) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,  # type: ignore[arg-type]  # Any ASGI application.
-                ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
-                # Named, so that what else is installed changes neither bounds nor behaviour.
-                http="h11",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                # A client's address is nowhere used, so nobody need be trusted to name it.
-                proxy_headers=False,
-                limit_concurrency=HTTP_CONNECTIONS_MAX,
-                h11_max_incomplete_event_size=HTTP_HEADER_BYTES_MAX,
-                timeout_keep_alive=HTTP_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=HTTP_END_S,
-            )
-        )
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from server.core.access import Asking
 from server.core.context import Enrichment
 
 DATABASE_URL: Final = "sqlite:///flagstaff.db"
@@ -74,6 +75,9 @@ class Settings:
 
     max_lag_for_s: float = 5.0
     """How long it may be later than that before health says NOT_SERVING."""
+
+    asking: Asking = Asking.NOBODY
+    """Who is asked who they are."""
 
     group_directory: Path | None = None
     """Where the processes of a group find each other, readable by this user alone; None for a process by itself."""

@@ -1,6 +1,6 @@
 """Stand-ins that tests pass in: flags without a compiler, a holder without a loader, a call without a wire."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -104,6 +104,11 @@ class FakeCall:
     peer: str = "test"
     principal: Principal = OPEN
     remaining_s: float | None = None
+    certificate: Sequence[str] = ()
+
+    def certificate_names(self) -> Sequence[str]:
+        """What the test says that the client has proved."""
+        return self.certificate
 
     def metadata(self, name: str) -> str | None:
         """What the test says was sent."""

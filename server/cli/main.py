@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import backup, check, evaluate, export, flags, import_, migrate, profile, serve
+from server.cli import backup, check, evaluate, export, flags, import_, migrate, profile, serve, token
 from server.cli.options import option
 from server.cli.remote import Chosen
 
@@ -53,6 +53,7 @@ app.command("migrate", help=migrate.HELP)(migrate.migrate)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 app.add_typer(profile.app, name="profile")
+app.add_typer(token.app, name="token")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -23,6 +23,7 @@ from server.cli.options import (
 from server.cli.output import reports_failures
 
 if TYPE_CHECKING:
+    from server.core.access import Asking
     from server.settings import Settings
 
 HELP: Final = """Serve flags over gRPC until SIGTERM or Ctrl-C.
@@ -38,6 +39,7 @@ flags are served, and they are also kept in files for a start without it.
   flagstaff serve --grpc-port 0 --sync-port 0 --http-port 0 --json    free ports, told as one JSON line
   flagstaff serve --tls-cert cert.pem --tls-key key.pem        gRPC and HTTP by TLS
   flagstaff serve --workers 4                                  four processes on the same ports
+  flagstaff serve --host 0.0.0.0 --require-token               for everybody who has a token
 
 Signals: SIGTERM and SIGINT stop after calls in flight have ended, SIGHUP reads everything anew.
 """
@@ -91,6 +93,12 @@ def serve(
         Path | None,
         option("--tls-client-ca", "Demand certificates of clients too, signed by these, PEM; needs --tls-cert."),
     ] = None,
+    require_token: Annotated[
+        bool, option("--require-token", "Ask everyone for a token, also who only evaluates. Health stays public.")
+    ] = False,
+    is_open: Annotated[
+        bool, option("--open", "Ask nobody for a token, on whatever address; on loopback that is so anyway.")
+    ] = False,
     drain_delay_s: Annotated[
         float, option("--drain-delay", "Seconds between saying NOT_SERVING and refusing calls.", min=0)
     ] = 1.0,
@@ -191,16 +199,22 @@ def serve(
         tls_certificate=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
+        asking=_asking(host, require_token=require_token, is_open=is_open),
         context_values=parse_values(context_value or ()),
         context_headers=parse_headers(context_from_header or ()),
     )
     _check_tls(settings)
     if not _is_loopback(host):
-        _warn_open(host)
+        _warn_open(settings)
     if demo:
         _load_samples(settings)
+    first = _first_token(settings)
+    if first and not as_json:
+        typer.echo(f"admin token, shown this once: {first}")
 
     def started(told: Told) -> None:
+        if first and as_json:
+            told = {**told, "admin_token": first}
         typer.echo(json.dumps(told) if as_json else _as_text(told))
 
     if workers == 1:
@@ -244,13 +258,53 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _warn_open(host: str) -> None:
+def _asking(host: str, *, require_token: bool, is_open: bool) -> "Asking":
+    from server.core.access import Asking
+
+    if require_token and is_open:
+        raise typer.BadParameter("--require-token and --open contradict each other")
+    if require_token:
+        return Asking.EVERYONE
+    return Asking.NOBODY if is_open or _is_loopback(host) else Asking.MANAGERS
+
+
+def _warn_open(settings: "Settings") -> None:
+    from server.core.access import Asking
+
+    if settings.asking is Asking.EVERYONE or (settings.tls_client_ca and settings.asking is Asking.MANAGERS):
+        return
+    may = "evaluate every flag and read its values"
+    if settings.asking is Asking.NOBODY:
+        may = "change every flag, and make themselves tokens"
     typer.secho(
-        f"WARNING: listening on {host}. There are no tokens in this version: everyone who can reach these ports can "
-        "evaluate every flag and read its values. Keep them inside a network that you trust.",
+        f"WARNING: listening on {settings.host} without asking for tokens: "
+        f"everyone who can reach these ports can {may}. Give --require-token, or keep them inside a network "
+        "that you trust.",
         err=True,
         bold=True,
     )
+
+
+def _first_token(settings: "Settings") -> str:
+    """The text of a first token, where one is needed and there never was any; else ""."""
+    from server.core.access import OPEN, Action, Asking, Principal
+    from server.core.errors import StoreUnavailable
+    from server.keys import secret_key
+    from server.operations import databases
+    from server.operations.tokens import Tokens
+    from server.operations.writes import Write
+
+    if settings.asking is Asking.NOBODY:
+        return ""
+    write = Write(Principal(actor_name(), OPEN.grants), Action.ADMINISTER, datetime.now(UTC), reason="first start")
+    try:
+        with databases.open_to_write(settings.database_url) as engine:
+            minted = Tokens(engine, lambda: secret_key(engine, make=True) or b"").create_first(write)
+    except StoreUnavailable as error:
+        # Flags may still be served, from the last good ones.
+        typer.echo(f"whether there is a token already cannot be told ({error})", err=True)
+        return ""
+    return "" if minted is None else minted.text
 
 
 def _load_samples(settings: "Settings") -> None:

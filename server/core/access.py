@@ -115,6 +115,26 @@ OPEN: Final = Principal("open", (Grant(Role.ADMIN), Grant(Role.BYPASS)))
 """Whoever calls a server that asks nobody who they are."""
 
 
+class Asking(StrEnum):
+    """Who is asked who they are."""
+
+    NOBODY = "nobody"
+    """Everyone who reaches the server may do everything."""
+
+    MANAGERS = "managers"
+    """Everyone may evaluate; who does more must say who they are."""
+
+    EVERYONE = "everyone"
+
+
+STRANGERS: Final[dict[Asking, Principal | None]] = {
+    Asking.NOBODY: OPEN,
+    Asking.MANAGERS: Principal("anonymous", (Grant(Role.EVALUATE),)),
+    Asking.EVERYONE: None,
+}
+"""Whom a caller without credentials stands for; None: nobody, the call is refused."""
+
+
 def allowing(action: Action) -> Iterator[Role]:
     """The roles that allow an action, for messages."""
     return (role for role in Role if action in ALLOWED[role])

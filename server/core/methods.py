@@ -24,6 +24,13 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **_methods("flagd.evaluation.v2.Service", {Action.EVALUATE: _FLAGD}),
     **_methods("flagd.sync.v1.FlagSyncService", {Action.SYNC: ("SyncFlags", "FetchAllFlags", "GetMetadata")}),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
+    **_methods(
+        "flagstaff.v1.TokenService",
+        {
+            Action.ADMINISTER: ("CreateToken", "GetToken", "ListTokens", "RevokeToken", "RotateToken"),
+            Action.IDENTIFY: ("WhoAmI",),
+        },
+    ),
 }
 """Path -> what it does. tests/rpc/test_methods.py holds it against the services' descriptors."""
 

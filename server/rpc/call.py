@@ -23,6 +23,9 @@ MetadataEntry: TypeAlias = tuple[str, str | bytes]
 class Call(Protocol):
     """What a handler may know about the call beside its message. Everything is looked up when it is asked for."""
 
+    principal: Principal
+    """Who calls; `server.core.access.OPEN` where nobody is asked. rpc/access.py sets it."""
+
     @property
     def initial_metadata(self) -> list[MetadataEntry]:
         """Metadata to send before the first reply; append to it."""
@@ -34,13 +37,12 @@ class Call(Protocol):
         ...
 
     @property
-    def principal(self) -> Principal:
-        """Who calls; `server.core.access.OPEN` where nobody is asked."""
-        ...
-
-    @property
     def peer(self) -> str:
         """The client's address, as the transport writes it."""
+        ...
+
+    def certificate_names(self) -> Sequence[str]:
+        """The names in the certificate by which the client has proved itself; none when it was not asked for one."""
         ...
 
     def metadata(self, name: str) -> str | None:

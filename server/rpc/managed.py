@@ -3,14 +3,16 @@
 from sqlalchemy import Engine
 
 from server.live.recent import RecentContexts
+from server.operations.tokens import Tokens
 from server.operations.writes import Writer
 from server.rpc.management import Management
 from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
+from server.rpc.tokens import token_table
 
 
 def management_table(
-    management: Management, engine: Engine, writer: Writer, *, recent: RecentContexts | None = None
+    management: Management, engine: Engine, writer: Writer, *, tokens: Tokens, recent: RecentContexts | None = None
 ) -> Table:
     """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
 
@@ -18,4 +20,5 @@ def management_table(
     """
     return merge(
         simulation_table(management, writer, recent),
+        token_table(management, tokens),
     )

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from protos.flagstaff.v1 import common_pb2 as common
-from server.core.access import Principal, Scope
+from server.core.access import Action, Principal, Scope
 from server.core.descriptions.differences import describe_event
 from server.core.errors import InvalidRequest
 from server.core.events import Event
@@ -36,7 +36,7 @@ Read: TypeAlias = Callable[[Any, Principal], Message]
 Change: TypeAlias = Callable[[Any, Write], Message]
 """(request, how it is asked for) -> reply; the request has a field `options`."""
 
-_OUTCOMES: Final = {each: common.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
+OUTCOMES: Final = {each: common.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
 
 
 PROPOSABLE: Final = frozenset(
@@ -107,18 +107,7 @@ class Management:
 
     def asked(self, path: str, request: Any, principal: Principal) -> Write:
         """How a request asks for its write."""
-        options = request.options
-        return Write(
-            principal=principal,
-            action=action_of(path),
-            now=self.clock(),
-            request_id=options.request_id,
-            dry_run=options.dry_run,
-            reason=options.reason,
-            cause=options.cause,
-            expected_version=options.expected_version or None,
-            bypass_approval=options.bypass_approval,
-        )
+        return write_of(request.options, principal, action=action_of(path), now=self.clock())
 
     async def run(self, operation: Callable[[], bytes]) -> bytes:
         """Run an operation beside the loop."""
@@ -143,6 +132,21 @@ def scope_of(request: Message) -> Scope:
     )
 
 
+def write_of(options: common.WriteOptions, principal: Principal, *, action: Action, now: datetime) -> Write:
+    """How a write is asked for."""
+    return Write(
+        principal=principal,
+        action=action,
+        now=now,
+        request_id=options.request_id,
+        dry_run=options.dry_run,
+        reason=options.reason,
+        cause=options.cause,
+        expected_version=options.expected_version or None,
+        bypass_approval=options.bypass_approval,
+    )
+
+
 def named(request: Any, *fields: str) -> None:
     """Refuse a request that leaves out what it is about. Errors: InvalidRequest."""
     missing = [name for name in fields if not getattr(request, name)]
@@ -160,7 +164,7 @@ def change_lines(events: Iterable[Event]) -> list[str]:
 def result_of(written: Written) -> common.WriteResult:
     """What became of a write, as its reply tells it."""
     return common.WriteResult(
-        outcome=_OUTCOMES[written.outcome],
+        outcome=OUTCOMES[written.outcome],
         revisions=written.revisions,
         changes=change_lines(event for events in written.events.values() for event in events),
         warnings=written.warnings,

@@ -112,7 +112,7 @@ def test_an_open_address_is_warned_about(start: Start) -> None:
     quiet = start("--json", "--host", "localhost")
     serving(quiet)
 
-    assert err.startswith("WARNING: listening on 0.0.0.0.")
+    assert err.startswith("WARNING: listening on 0.0.0.0 without asking for tokens: ")
     assert "WARNING" not in stopped(quiet)[2]
 
 

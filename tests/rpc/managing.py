@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from server.core.access import OPEN, Grant, Principal, Role
 from server.live.recent import RecentContexts
+from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
 from server.rpc.managed import management_table
 from server.rpc.management import Management
@@ -72,7 +73,8 @@ def managing(
     manager = Manager(engine, dict(PEOPLE))
     with ThreadPoolExecutor(2) as threads:
         management = Management(manager.tell_time, threads)
-        table = management_table(management, engine, Writer(engine, policies), recent=recent)
+        tokens = Tokens(engine, lambda: b"a secret key of the server's tests")
+        table = management_table(management, engine, Writer(engine, policies), tokens=tokens, recent=recent)
         yield manager, known(table, manager.people)
 
 

@@ -137,10 +137,7 @@ class _Walk:
                 self.problems.error(path, f"operators are nested more than {RULE_DEPTH_MAX} deep")
             elif len(rule) == 1:
                 ((operator, operand),) = rule.items()
-                if operator == "var" and type(operand) is str and _is_usual(operand):
-                    self.nodes += 1
-                else:
-                    self.operator(operator, operand, path, depth + 1, position)
+                self.operator(operator, operand, path, depth + 1, position)
             else:
                 self.not_one_operator(rule, path)
         elif kind is list:
@@ -254,7 +251,7 @@ class _Walk:
         self.nodes += 1
         if operands:
             name = operands[0]
-            if type(name) is not str or not _is_usual(name):
+            if type(name) is not str or name[:1] == "$" or len(name) > CONTEXT_KEY_BYTES_MAX:
                 self.variable(name, path)
             if len(operands) == 1:
                 return
@@ -373,11 +370,6 @@ class _Walk:
         else:
             self.warn((path, 1), f"a weight is a whole number from 0 on or an expression, not {shown(weight)}")
         return None
-
-
-def _is_usual(name: str) -> bool:
-    """Whether a variable's name needs no further look."""
-    return name[:1] != "$" and len(name) <= CONTEXT_KEY_BYTES_MAX
 
 
 def _variant_key(value: str | bool | float | int) -> str:

@@ -317,10 +317,11 @@ async def _abort_stalled(context: Any, call: "_GrpcCall", stall_s: float) -> Non
 class _GrpcCall:
     """What grpc.aio knows of a call, looked up when a handler asks."""
 
-    __slots__ = ("_context", "_initial", "_trailing")
+    __slots__ = ("_context", "_initial", "_trailing", "principal")
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self.principal: Principal = OPEN
         self._initial: list[MetadataEntry] | None = None
         self._trailing: list[MetadataEntry] | None = None
 
@@ -341,13 +342,15 @@ class _GrpcCall:
         return self._trailing
 
     @property
-    def principal(self) -> Principal:
-        return OPEN
-
-    @property
     def peer(self) -> str:
         peer: str = self._context.peer()
         return peer
+
+    def certificate_names(self) -> Sequence[str]:
+        found = self._context.auth_context()
+        # The core gives the names of a certificate that it has verified, and else none.
+        names = [*found.get("x509_subject_alternative_name", ()), *found.get("x509_common_name", ())]
+        return [name.decode("utf-8", "replace") for name in names]
 
     def metadata(self, name: str) -> str | None:
         for key, value in self._context.invocation_metadata():

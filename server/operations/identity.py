@@ -1,0 +1,118 @@
+"""Find out who calls: by a token, by a certificate, or as a stranger where strangers are allowed something."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from server.core.access import STRANGERS, Action, Asking, Grant, Principal, Scope, allowing
+from server.core.errors import InvalidRequest, PermissionDenied, StoreUnavailable, Unauthenticated
+from server.core.tokens import is_token_like, read_id
+from server.live.callers import Book, Caller
+
+BEARER: Final = "bearer "
+TOKEN_CHARS_MAX: Final = 8 * 1024
+
+_HOW: Final = "send `authorization: Bearer TOKEN`; `flagstaff token create` makes one"
+
+
+class Known(Protocol):
+    """The tokens that are known, as server/live/callers.py has them."""
+
+    book: Book
+    loaded: bool
+
+
+class Foreign(Protocol):
+    """Tokens that somebody else issues."""
+
+    def caller(self, text: str, now: float) -> Caller:
+        """Who such a token stands for. Errors: Unauthenticated, StoreUnavailable while that cannot be told yet."""
+        ...
+
+
+class Identity:
+    """Tells who calls, without waiting for anything."""
+
+    def __init__(
+        self,
+        known: Known,
+        asking: Asking,
+        *,
+        foreign: Foreign | None = None,
+        certificates: Mapping[str, Sequence[Grant]] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Shapes: certificates is a client certificate's name -> what its owner may do. Units: clock gives seconds."""
+        self._known, self._foreign, self._clock = known, foreign, clock
+        stranger = STRANGERS[asking]
+        self._is_open = asking is Asking.NOBODY
+        self.stranger = None if stranger is None else Caller(stranger)
+        self._certificates = {
+            name: Caller(Principal(f"certificate:{name}", tuple(grants)))
+            for name, grants in (certificates or {}).items()
+        }
+
+    @property
+    def knows_certificates(self) -> bool:
+        """Whether some client certificates stand for somebody."""
+        return bool(self._certificates)
+
+    def needs_no_look(self, action: Action) -> bool:
+        """Whether everyone may do something, so that nobody need be recognised for it."""
+        return self.stranger is not None and action in self.stranger.everywhere
+
+    def caller(self, authorization: str | None, names: Callable[[], Sequence[str]] = tuple) -> Caller:
+        """Who calls, by the header `authorization` or, without one, by the names in a client's certificate.
+
+        Errors: Unauthenticated; StoreUnavailable while it cannot be told.
+        """
+        if authorization:
+            return self._by_token(authorization)
+        for name in names() if self._certificates else ():
+            if name in self._certificates:
+                return self._certificates[name]
+        if self.stranger is None:
+            raise Unauthenticated(f"this server asks everyone for a token: {_HOW}")
+        return self.stranger
+
+    def _by_token(self, authorization: str) -> Caller:
+        now = self._clock()
+        # The scheme is compared without regard to case, as HTTP has it.
+        text = authorization[len(BEARER) :].strip() if authorization[: len(BEARER)].lower() == BEARER else ""
+        if not is_token_like(text):
+            return self._by_other(text, now)
+        caller = self._known.book.find(text)
+        if caller is None:
+            raise self._unknown(text)
+        problem = caller.problem(now)
+        if problem:
+            raise Unauthenticated(f"{problem}; use another one")
+        caller.used_at = now
+        return caller
+
+    def _by_other(self, text: str, now: float) -> Caller:
+        if self._foreign is not None and text and len(text) <= TOKEN_CHARS_MAX:
+            return self._foreign.caller(text, now)
+        if self._is_open and self.stranger is not None:
+            # Credentials for somebody else, such as a proxy in between.
+            return self.stranger
+        raise Unauthenticated(f"the header `authorization` holds no token that this server knows: {_HOW}")
+
+    def _unknown(self, text: str) -> Exception:
+        if not self._known.loaded:
+            return StoreUnavailable("tokens have not been loaded yet; ask again in a moment")
+        try:
+            identifier = read_id(text[:TOKEN_CHARS_MAX])
+        except InvalidRequest as error:
+            return Unauthenticated(str(error))
+        return Unauthenticated(f"token {identifier} is not known here; it may have been made for another server")
+
+
+def require_somewhere(caller: Caller, action: Action) -> None:
+    """Refuse who may not do something in any place. Errors: PermissionDenied, naming the roles that would help."""
+    if action in caller.everywhere:
+        return
+    grants = caller.principal.grants
+    if not any(caller.principal.may(action, Scope(each.project or "", each.environment or "")) for each in grants):
+        roles = " or ".join(f"`{role}`" for role in allowing(action))
+        raise PermissionDenied(f"{caller.principal.actor} may not {action.value} anywhere; it needs the role {roles}")
