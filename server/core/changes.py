@@ -4,23 +4,15 @@ Deciding is pure: what comes out are the flag set afterwards and the events that
 is sound as a whole is `core/definitions/flagsets.py`'s question, asked once by the commit.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
 from server.core import references
-from server.core.definitions.environments import (
-    read_approval_policy,
-    read_freeze_windows,
-    write_approval_policy,
-    write_freeze_window,
-)
-from server.core.definitions.fields import name_problem
-from server.core.definitions.problems import Problems
+from server.core.definitions.places import check_environment, check_name, check_project
 from server.core.edits import FlagEdit, edit
 from server.core.environments import ApprovalPolicy, Bucketing, Environment, FreezeWindow, Project
-from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem, Refused, TooLarge
+from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Problem, Refused
 from server.core.events import (
     EnvironmentCreated,
     EnvironmentDeleted,
@@ -37,9 +29,9 @@ from server.core.events import (
 from server.core.flags import FlagDefinition
 from server.core.flagsets import FlagSet
 from server.core.json import Scalar
-from server.core.limits import METADATA_ENTRIES_MAX, TEXT_CHARS_MAX
+from server.core.keylists import KeyList
 from server.core.salts import keep_salts
-from server.core.segments import Segment
+from server.core.segments import Segment, add_keys, refuse_unknown_keys, remove_keys
 
 DEPENDENTS_SHOWN_MAX: Final = 10
 
@@ -138,8 +130,25 @@ class RemoveSegment:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class AddSegmentKeys:
+    """Add to a segment's list of keys; those that are in it already change nothing."""
+
+    key: str
+    keys: KeyList
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSegmentKeys:
+    """Take from a segment's list of keys; those that are not in it change nothing."""
+
+    key: str
+    keys: KeyList
+
+
 ProjectChange: TypeAlias = CreateProject | UpdateProject | DeleteProject
-DefinitionChange: TypeAlias = PutFlag | CopyConfig | FlagEdit | RemoveFlag | PutSegment | RemoveSegment
+KeysChange: TypeAlias = AddSegmentKeys | RemoveSegmentKeys
+DefinitionChange: TypeAlias = PutFlag | CopyConfig | FlagEdit | RemoveFlag | PutSegment | RemoveSegment | KeysChange
 Change: TypeAlias = ProjectChange | CreateEnvironment | UpdateEnvironment | DeleteEnvironment | DefinitionChange
 
 
@@ -210,11 +219,11 @@ def _edit(draft: _Draft, change: Change) -> None:
         case UpdateProject() | DeleteProject():
             raise InvalidRequest(f"{type(change).__name__} belongs to a project, not to one of its environments")
         case CreateEnvironment(environment):
-            _check_environment(environment)
+            check_environment(environment)
             draft.environment, draft.is_new = environment, True
         case UpdateEnvironment():
             draft.environment = _updated(draft.environment, change)
-            _check_environment(draft.environment)
+            check_environment(draft.environment)
         case DeleteEnvironment():
             draft.flags.clear()
             draft.segments.clear()
@@ -237,11 +246,18 @@ def _edit_definitions(draft: _Draft, change: DefinitionChange) -> None:
                 raise NotFound(f"flag {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")
             draft.touched["flag", key] = None
         case PutSegment(segment):
+            refuse_unknown_keys(segment, draft.segments.get(segment.key))
             draft.segments[segment.key] = segment
             draft.touched["segment", segment.key] = None
         case RemoveSegment(key):
             if draft.segments.pop(key, None) is None:
                 raise NotFound(f"segment {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")
+            draft.touched["segment", key] = None
+        case AddSegmentKeys(key, keys):
+            draft.segments[key] = add_keys(_segment_of(draft, key), keys)
+            draft.touched["segment", key] = None
+        case RemoveSegmentKeys(key, keys):
+            draft.segments[key] = remove_keys(_segment_of(draft, key), keys)
             draft.touched["segment", key] = None
         case _:
             assert_never(change)
@@ -282,6 +298,13 @@ def _copied(stored: FlagDefinition | None, change: CopyConfig) -> FlagDefinition
     return replace(stored, config=replace(config, enabled=enabled))
 
 
+def _segment_of(draft: _Draft, key: str) -> Segment:
+    segment = draft.segments.get(key)
+    if segment is None:
+        raise NotFound(f"segment {key!r} is not in {draft.environment.flag_set!r}; create it first")
+    return segment
+
+
 def _updated(environment: Environment, change: UpdateEnvironment) -> Environment:
     given: dict[str, Any] = {
         "name": change.name,
@@ -296,63 +319,12 @@ def _updated(environment: Environment, change: UpdateEnvironment) -> Environment
     return replace(environment, **{name: value for name, value in given.items() if value is not None})
 
 
-def _check_environment(environment: Environment) -> None:
-    _check_name("project", environment.project)
-    _check_name("environment", environment.key)
-    for what, text in (("name", environment.name), ("source", environment.source)):
-        check_text(f"the {what} of environment {environment.flag_set!r}", text)
-    metadata = environment.metadata
-    if len(metadata) > METADATA_ENTRIES_MAX:
-        raise InvalidRequest(
-            f"environment {environment.flag_set!r} has {len(metadata)} metadata entries, "
-            f"at most {METADATA_ENTRIES_MAX} are allowed"
-        )
-    for key, value in metadata.items():
-        if not _is_scalar(value):
-            raise InvalidRequest(
-                f"metadata {key!r} of environment {environment.flag_set!r} is not a string, number or boolean"
-            )
-    _check_protection(environment)
-
-
-def _check_protection(environment: Environment) -> None:
-    # Written and read back: whoever made the values, what is kept is what was checked.
-    problems = Problems()
-    policy = write_approval_policy(environment.approval_policy)
-    read_approval_policy(policy, problems=problems, path="/approvalPolicy")
-    windows = [write_freeze_window(window) for window in environment.freeze_windows]
-    read_freeze_windows(windows, problems=problems, path="/freezeWindows")
-    problems.raise_if_any()
-
-
 def new_project(change: CreateProject) -> Project:
     """The project that a change creates. Errors: InvalidRequest, TooLarge."""
-    _check_name("project", change.key)
+    check_name("project", change.key)
     project = Project(change.key, change.name, change.description)
     check_project(project)
     return project
-
-
-def check_project(project: Project) -> None:
-    """Errors: TooLarge when one of its texts is too long."""
-    check_text(f"the name of project {project.key!r}", project.name)
-    check_text(f"the description of project {project.key!r}", project.description)
-
-
-def check_text(what: str, text: str) -> None:
-    """Errors: TooLarge when a text is too long."""
-    if len(text) > TEXT_CHARS_MAX:
-        raise TooLarge(f"{what} has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _check_name(what: str, key: str) -> None:
-    problem = name_problem(key)
-    if problem:
-        raise InvalidRequest(f"{what} key: {problem}")
 
 
 def _events(before: FlagSet, after: FlagSet, draft: _Draft) -> Iterator[Event]:

@@ -23,7 +23,20 @@ TARGET_KEYS_MAX: Final = 10_000
 """Individual targets of one flag, all variants together."""
 
 LIST_ITEMS_MAX: Final = 10_000
-"""Items of one list inside a rule, and keys of one key-list segment."""
+"""Items of one list inside a rule, and keys of a segment that stand in its definition.
+
+A segment with more keys is large: they are kept and looked up apart from it, on the server only.
+"""
+
+KEYS_PER_SEGMENT_MAX: Final = 2_000_000
+KEY_LIST_BYTES_MAX: Final = 128 * 1024 * 1024
+"""All keys of one large segment, in UTF-8 with a byte between them: what they take in memory and in the database."""
+
+KEY_LISTS_BYTES_MAX: Final = 512 * 1024 * 1024
+"""The same for all large segments of one environment."""
+
+BULK_STREAMS_MAX: Final = 2
+"""Streams of keys that a process takes at once; each may hold KEY_LIST_BYTES_MAX until it is committed."""
 
 RULE_DEPTH_MAX: Final = 32
 """Nested operators in one condition or raw targeting, as written."""

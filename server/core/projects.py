@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from server.core.changes import CreateProject, DeleteProject, ProjectChange, UpdateProject, check_project, new_project
+from server.core.changes import CreateProject, DeleteProject, ProjectChange, UpdateProject, new_project
+from server.core.definitions.places import check_project
 from server.core.environments import Project
 from server.core.events import ProjectCreated, ProjectDeleted, ProjectEvent, ProjectUpdated
 

@@ -9,7 +9,7 @@ from server.core.definitions.flags import read_flag, write_flag
 from server.core.definitions.flagsets import FLAG, SEGMENT, Node, check_flag_set, flag_segments
 from server.core.definitions.problems import Problems, in_order, pointer
 from server.core.definitions.references import references
-from server.core.definitions.segments import read_segment, write_segment
+from server.core.definitions.segments import read_segment, write_whole_segment
 from server.core.environments import Bucketing, Environment
 from server.core.errors import Problem
 from server.core.flags import FlagDefinition
@@ -142,6 +142,6 @@ def write_document(flag_set: FlagSet) -> dict[str, Any]:
     if environment.metadata:
         data["metadata"] = dict(environment.metadata)
     if flag_set.segments:
-        data["segments"] = {key: write_segment(segment) for key, segment in flag_set.segments.items()}
+        data["segments"] = {key: write_whole_segment(segment) for key, segment in flag_set.segments.items()}
     data["flags"] = {key: write_flag(definition) for key, definition in flag_set.flags.items()}
     return data

@@ -1,13 +1,14 @@
 """Read a flag set from a file in flagd's format, and write one that flagd and its providers read."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from server.core.definitions.configs import CONFIG_FIELDS, no_variant, read_targeting
 from server.core.definitions.documents import Read, finish, present, read_each, read_environment
 from server.core.definitions.fields import check_fields, key_problem, read_metadata, read_object
 from server.core.definitions.flags import FLAG_FIELDS
-from server.core.definitions.flagsets import FLAG, SEGMENT, Node, write_segment_out
+from server.core.definitions.flagsets import FLAG, SEGMENT, Node, asking_for, needed_large, write_segment_out
 from server.core.definitions.problems import Path, Problems, shown
 from server.core.definitions.segments import read_condition
 from server.core.definitions.variants import read_variants
@@ -168,20 +169,42 @@ def write_flagd(flag_set: FlagSet) -> dict[str, Any]:
     Raw targeting is written as it is, and segments as evaluators, references inside them written out because flagd
     does not follow those. A flag with rules is lowered, so that it needs nothing of ours.
 
+    What needs a large segment is left out, as `left_out` says: flagd could not look its keys up.
+
     Errors: InvalidDefinition when a definition cannot be written out.
     """
     bucketing = flag_set.environment.bucketing
+    absent = left_out(flag_set)
     data: dict[str, Any] = {"$schema": SCHEMA}
-    data["flags"] = {key: _write_flag(definition, flag_set) for key, definition in flag_set.flags.items()}
+    data["flags"] = {
+        key: _write_flag(definition, flag_set)
+        for key, definition in flag_set.flags.items()
+        if ("flag", key) not in absent
+    }
     evaluators = {
         key: write_segment_out(segment, segments=flag_set.segments, bucketing=bucketing)
         for key, segment in flag_set.segments.items()
+        if ("segment", key) not in absent
     }
     if evaluators:
         data[EVALUATORS] = evaluators
     if flag_set.environment.metadata:
         data["metadata"] = dict(flag_set.environment.metadata)
     return data
+
+
+def left_out(flag_set: FlagSet) -> dict[Node, frozenset[str]]:
+    """The flags and segments that a file for flagd cannot have, each with the large segments that it needs."""
+    found: dict[Node, frozenset[str]] = {}
+    for key, definition in flag_set.flags.items():
+        config = definition.config
+        # Written as it is, so what it refers to must be there, even if it is off.
+        is_raw = config.targeting is not None and not (not config.enabled and config.off_variant is not None)
+        asking = replace(definition, config=replace(config, enabled=True)) if is_raw else definition
+        found[FLAG, key] = needed_large(asking, flag_set)
+    for key in flag_set.segments:
+        found[SEGMENT, key] = needed_large(asking_for(key), flag_set)
+    return {node: large for node, large in found.items() if large}
 
 
 def _write_flag(definition: FlagDefinition, flag_set: FlagSet) -> dict[str, Any]:

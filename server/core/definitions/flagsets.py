@@ -322,12 +322,29 @@ def _from_smallest(circle: list[str]) -> tuple[str, ...]:
     return (*circle[first:], *circle[:first])
 
 
+def needed_large(definition: FlagDefinition, flag_set: FlagSet) -> frozenset[str]:
+    """The large segments without whose keys a flag cannot be evaluated; only the server has them.
+
+    Errors: InvalidDefinition, as lower_flag.
+    """
+    if not any(segment.key_list for segment in flag_set.segments.values()):
+        return frozenset()
+    bucketing = flag_set.environment.bucketing
+    lowered = lower_flag(definition, flags=flag_set.flags, segments=flag_set.segments, bucketing=bucketing)
+    return lowered.large_segments
+
+
 def write_segment_out(segment: Segment, *, segments: Mapping[str, Segment], bucketing: Bucketing) -> Json:
     """A segment as one rule that refers to no other.
 
     Errors: InvalidDefinition when it is too large or goes round in a circle.
     """
-    # A flag that gives the segment's answer: so that there is one way of writing segments out.
-    flag = Flag(segment.key, ValueType.BOOLEAN, {})
-    asking = FlagDefinition(flag, FlagConfig(targeting={"$ref": segment.key}))
+    # So that there is one way of writing segments out.
+    asking = asking_for(segment.key)
     return lower_flag(asking, flags={}, segments={**segments, segment.key: segment}, bucketing=bucketing).targeting
+
+
+def asking_for(segment: str) -> FlagDefinition:
+    """A flag that gives a segment's answer."""
+    flag = Flag(segment, ValueType.BOOLEAN, {})
+    return FlagDefinition(flag, FlagConfig(targeting={"$ref": segment}))

@@ -1,16 +1,17 @@
 """Say what differs between a flag, a segment, an environment or a project before and after a change."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
+from server.core.definitions.environments import write_approval_policy, write_freeze_window
 from server.core.definitions.flags import write_flag
 from server.core.definitions.segments import write_segment
 from server.core.descriptions.documents import describe_documents
 from server.core.descriptions.parts import Difference
-from server.core.environments import Environment, Project
+from server.core.environments import NO_APPROVALS, Environment, Project
 from server.core.events import Event
 from server.core.flags import FlagDefinition
 from server.core.json import Json
@@ -34,6 +35,7 @@ def describe_event(event: Event) -> tuple[str, ...]:
 
 
 _KINDS: Final = {FlagDefinition: "flag", Segment: "segment", Environment: "environment", Project: "project"}
+_PROTECTION: Final = frozenset({"approval_policy", "freeze_windows"})
 _KEYS: Final = frozenset({"project", "key"})
 
 
@@ -45,7 +47,22 @@ def _document(subject: Subject | None) -> Json:
             return write_flag(subject)
         case Segment():
             return write_segment(subject)
-    return {name: value for name, value in _plain(subject).items() if name not in _KEYS}
+        case Environment():
+            return {**_named(subject, without=_PROTECTION), **_protection(subject)}
+    return _named(subject)
+
+
+def _named(subject: Environment | Project, *, without: Collection[str] = ()) -> dict[str, Json]:
+    return {name: value for name, value in _plain(subject).items() if name not in _KEYS and name not in without}
+
+
+def _protection(environment: Environment) -> dict[str, Json]:
+    """The same as documents have of it."""
+    asks = environment.approval_policy != NO_APPROVALS
+    return {
+        **({"approvalPolicy": write_approval_policy(environment.approval_policy)} if asks else {}),
+        "freezeWindows": [write_freeze_window(window) for window in environment.freeze_windows],
+    }
 
 
 def _plain(value: Any) -> Json:

@@ -67,7 +67,27 @@ def _flag_summary(document: JsonObject) -> str:
 
 
 def _segment_summary(document: JsonObject) -> str:
+    if "keyList" in document:
+        return _large(document["keyList"])
     return "a condition" if "keys" not in document else f"{len(as_list(document['keys']))} keys"
+
+
+def _large(head: Json) -> str:
+    named = as_object(head)
+    return f"{plain(named.get('count'))} keys, digest {plain(named.get('digest'))[:12]}"
+
+
+def _policy(policy: Json) -> str:
+    named = as_object(policy)
+    people = [*map(plain, as_list(named.get("roles"))), *map(plain, as_list(named.get("actors")))]
+    covers = [plain(each) for each in as_list(named.get("covers"))]
+    return "".join(
+        [
+            f"{plain(named.get('approvals'))} approvals",
+            f" of {', '.join(people)}" if people else "",
+            f" for every {' and '.join(covers)}" if covers else "",
+        ]
+    )
 
 
 def _state(enabled: Json) -> str:
@@ -159,6 +179,7 @@ _FLAG_DEFAULTS: Final[JsonObject] = {
 _SEGMENT: Final[Mapping[str, Describer]] = {
     "condition": condition("condition"),
     "keys": members("keys"),
+    "keyList": field("large list", shown=_large),
     "keyAttribute": field("attribute of keys", shown=plain),
     "description": field("description"),
     "lenient": field("lenient", shown=yes_or_no),
@@ -171,6 +192,8 @@ _ENVIRONMENT: Final[Mapping[str, Describer]] = {
     "metadata": entries("metadata", "metadata"),
     "source": field("source"),
     "sync": field("sync to in-process clients", shown=yes_or_no),
+    "approvalPolicy": field("approval policy", shown=_policy, none="nobody is asked"),
+    "freezeWindows": members("freeze windows"),
 }
 _UNKNOWN: Final[tuple[Mapping[str, Describer], JsonObject]] = ({}, {})
 _KINDS: Final[Mapping[str, tuple[Mapping[str, Describer], JsonObject]]] = {

@@ -24,7 +24,13 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 def export_flag(lowered: LoweredFlag, metadata: Mapping[str, Scalar]) -> bytes:
-    """One flag in flagd's format, compact JSON in ASCII, with this metadata in place of its own."""
+    """One flag in flagd's format, compact JSON in ASCII, with this metadata in place of its own.
+
+    Empty for a flag that needs a large segment: nobody else could look its keys up. In-process clients are then told
+    that there is no such flag, which they report, and never get another answer than the server's in silence.
+    """
+    if lowered.large_segments:
+        return b""
     flag = lowered.to_flagd()
     if metadata:
         flag["metadata"] = dict(metadata)
@@ -44,6 +50,8 @@ def flag_bytes(flag_set: FlagSet, key: str) -> int:
             definition, flags=flag_set.flags, segments=flag_set.segments, bucketing=environment.bucketing
         )
         exported = export_flag(lowered, {**environment.metadata, **lowered.metadata})
+        if not exported:
+            return 0
     except (InvalidDefinition, RecursionError, ValueError, TypeError, AttributeError, LookupError):
         # Only a damaged one: it is quarantined where it is served, and sent to nobody.
         return 0

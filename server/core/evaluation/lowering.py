@@ -33,7 +33,7 @@ class LoweredFlag:
     enabled: bool
     default_variant: str | None
     targeting: Json
-    """JsonLogic without references; None when every context gets the default variant."""
+    """JsonLogic without references; None when every context gets the default variant. An `in` may have a KeyList."""
 
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     off: bool = False
@@ -42,6 +42,9 @@ class LoweredFlag:
     bucketing: Bucketing = Bucketing.V2
     references: frozenset[tuple[str, str]] = frozenset()
     """("flag", key) and ("segment", key) that were written out."""
+
+    large_segments: frozenset[str] = frozenset()
+    """Segments whose keys stand in the rule as a KeyList, which no other engine knows: the flag is evaluated here."""
 
     def to_flagd(self) -> dict[str, Json]:
         """The flag in flagd's file format, with nothing that its schema does not know."""
@@ -87,6 +90,7 @@ class _Lowering:
     ) -> None:
         self.flags, self.segments, self.bucketing, self.key = flags, segments, bucketing, key
         self.references: set[tuple[str, str]] = set()
+        self.large: set[str] = set()
         self.nodes = 0
         self.depth = 0
         self.path: list[tuple[str, str]] = []
@@ -113,6 +117,7 @@ class _Lowering:
             off=off,
             bucketing=self.bucketing,
             references=frozenset(self.references),
+            large_segments=frozenset(self.large),
         )
         # Depth cannot pass the number of operators: those that were counted, and a few around each rule.
         may_be_deep = config.prerequisites or self.nodes > LOWERED_DEPTH_MAX - _AROUND_RULE_MAX
@@ -211,6 +216,9 @@ class _Lowering:
             return {"$ref": key}
         if segment.keys is not None:
             return {"in": [{"var": segment.key_attribute}, list(segment.keys)]}
+        if segment.key_list is not None:
+            self.large.add(key)
+            return {"in": [{"var": segment.key_attribute}, segment.key_list]}
         self.enter("segment", key)
         rule = self.written_out(segment.condition)
         self.path.pop()

@@ -38,6 +38,7 @@ from server.core.evaluation.compare import as_double, text_of
 from server.core.evaluation.failure import Failure
 from server.core.flags import TARGETING_KEY
 from server.core.json import Json
+from server.core.keylists import KeyList
 from server.core.limits import WEIGHT_SUM_MAX
 from server.core.resolution import ErrorCode, Resolution
 
@@ -171,6 +172,8 @@ class Reader:
             return self._loop(name, operands, scope)
         if name == "missing":
             return self._missing(operands, scope)
+        if name == "in" and len(operands) > 1 and isinstance(operands[1], KeyList):
+            return self._listed(self.value(operands[0], scope), operands[1])
         read = [self.value(operand, scope) for operand in operands]
         if name == "in" and len(read) > 1 and isinstance(operands[1], list) and read[1][0] == "list":
             member = self._member(read[0], operands[1])
@@ -263,6 +266,15 @@ class Reader:
         singles = tuple(one for one in (None, True, False) if any(item is one for item in items))
         kinds = (bool(texts), bool(numbers), singles)
         return ("member", needle, self.bind(texts), self.bind(numbers), kinds)
+
+    def _listed(self, needle: Shape, keys: KeyList) -> Shape:
+        if keys.chunks is None:
+            # Never guessed: an answer without them could be another one than it was.
+            return self._fail(
+                f"the {keys.count} keys of a large segment (digest {keys.digest[:12]}) are not at hand: they are kept "
+                "as they are now, and not where they are damaged"
+            )
+        return ("member", needle, self.bind(keys), self.bind(frozenset()), (True, False, ()))
 
     def _version(self, value: Shape, order: Json, target: Json) -> Shape | None:
         compare = operators.version_order(order)
