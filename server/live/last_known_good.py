@@ -4,22 +4,27 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from server.core.environments import Bucketing, Environment
-from server.core.errors import StoreCorrupt
+from server.core.errors import FlagstaffError, StoreCorrupt
 from server.core.evaluation.snapshot import Snapshot
 from server.core.json import Json
+from server.core.keylists import Gathering, KeyList
 from server.live.loader import compile_documents
 from server.store.flagsets import StoredFlagSet, StreamedFlagSet
 
 FORMAT: Final = 1
 SUFFIX: Final = ".jsonl"
+KEYS_PER_LINE: Final = 10_000
+"""Of a large segment; so that no line is very long."""
+
 UNFINISHED_SUFFIX: Final = ".new"
 
 
@@ -89,7 +94,7 @@ class LastKnownGood:
         for path in sorted(self.directory.glob(f"*{SUFFIX}")):
             try:
                 kept.append(_read(path))
-            except (StoreCorrupt, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            except (FlagstaffError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 problems.append(f"{path}: {error}")
         return kept, problems
 
@@ -117,6 +122,10 @@ def _lines(stored: StreamedFlagSet, now: datetime) -> Iterator[bytes]:
     )
     for key, document in stored.segments.items():
         yield _line({"segment": key, "document": document})
+    for key, keys in stored.key_lists.items():
+        texts = iter(keys)
+        while portion := list(islice(texts, KEYS_PER_LINE)):
+            yield _line({"keysOf": key, "keys": portion})
     for key, document in stored.flags:
         yield _line({"flag": key, "document": document})
 
@@ -148,5 +157,13 @@ def _read(path: Path) -> Kept:
         revision=head["revision"],
         flags={part["flag"]: part["document"] for part in parts if "flag" in part},
         segments={part["segment"]: part["document"] for part in parts if "segment" in part},
+        key_lists=_key_lists(part for part in parts if "keysOf" in part),
     )
     return Kept(compile_documents(stored), datetime.fromisoformat(head["writtenAt"]))
+
+
+def _key_lists(parts: Iterable[dict[str, Any]]) -> dict[str, KeyList]:
+    gathered: dict[str, Gathering] = {}
+    for part in parts:
+        gathered.setdefault(part["keysOf"], Gathering()).add(part["keys"])
+    return {key: each.finish() for key, each in gathered.items()}

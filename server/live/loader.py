@@ -15,12 +15,17 @@ from server.core.evaluation.snapshot import CompiledFlag, Snapshot
 from server.core.evaluation.snapshots import compile_one
 from server.core.flags import FlagDefinition
 from server.core.json import Json
+from server.core.keylists import KeyList
 from server.core.segments import Segment
 from server.live.dependents import affected_by, carry_over, index_of
 from server.store.environments import read_environment
-from server.store.flagsets import StoredFlagSet, load_parts, stream_documents, touched_since
+from server.store.flagsets import StoredFlagSet, at_hand, load_parts, stream_documents, touched_since
 from server.store.garbage import collector_paused
+from server.store.keylists import load_key_lists
 from server.store.mapping import Document, parse_flag, parse_segment, read_turned_off
+
+_KEY_LISTS: Final = "live.key_lists"
+"""Where a snapshot keeps the keys of large segments for the next one."""
 
 _ABSENT: Final = object()
 """Stands for a document that was asked for and does not exist."""
@@ -33,7 +38,7 @@ def load_snapshot(connection: Connection, *, project: str, environment: str) -> 
     end, together with what they name.
     """
     stored = stream_documents(connection, project=project, environment=environment)
-    segments = _read_segments(stored.segments)
+    segments = _read_segments(stored.segments, stored.key_lists)
     compiled: dict[str, CompiledFlag] = {}
     waiting: list[str] = []
     with collector_paused():
@@ -45,8 +50,10 @@ def load_snapshot(connection: Connection, *, project: str, environment: str) -> 
                 waiting.append(key)
             else:
                 compiled[key] = compile_one(definition, flags={}, segments=segments, environment=stored.environment)
-        compiled.update(_compile(load_with_references(connection, stored.environment, waiting), waiting))
+        known = Known(stored.revision, stored.key_lists)
+        compiled.update(_compile(load_with_references(connection, stored.environment, waiting, known), waiting))
         snapshot = Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
+        snapshot.wire[_KEY_LISTS] = stored.key_lists
         # Made now, so that the first commit is seen as soon as later ones.
         index_of(snapshot)
         # What was loaded lives long. Set aside, it is not walked when the collector goes on, nor ever after; nothing
@@ -68,7 +75,8 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
         # Another bucketing or other metadata concerns every flag; a lower revision is a restored database.
         return load_snapshot(connection, project=project, environment=environment)
     affected = _affected(snapshot, touched.flags, touched.segments)
-    stored = load_with_references(connection, snapshot.environment, affected)
+    known = Known(snapshot.revision, snapshot.wire.get(_KEY_LISTS, {}))
+    stored = load_with_references(connection, snapshot.environment, affected, known)
     compiled = _compile(stored, affected)
     flags = dict(snapshot.flags)
     for key in affected - compiled.keys():
@@ -76,6 +84,8 @@ def refresh_snapshot(connection: Connection, snapshot: Snapshot) -> Snapshot:
     flags.update(compiled)
     refreshed = Snapshot(environment=stored.environment, revision=stored.revision, flags=flags)
     carry_over(snapshot, refreshed, keys=affected)
+    kept = {key: keys for key, keys in known.key_lists.items() if key not in touched.segments}
+    refreshed.wire[_KEY_LISTS] = {**kept, **stored.key_lists}
     return refreshed
 
 
@@ -86,7 +96,20 @@ def compile_documents(stored: StoredFlagSet) -> Snapshot:
     return Snapshot(environment=stored.environment, revision=stored.revision, flags=compiled)
 
 
-def load_with_references(connection: Connection, where: Environment, keys: Collection[str]) -> StoredFlagSet:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Keys of large segments as they were at a revision; of those only what changed since is read again."""
+
+    revision: int
+    key_lists: Mapping[str, KeyList]
+
+
+_NOTHING_KNOWN: Final = Known(0, {})
+
+
+def load_with_references(
+    connection: Connection, where: Environment, keys: Collection[str], known: Known = _NOTHING_KNOWN
+) -> StoredFlagSet:
     """The documents of some flags and of all that they refer to, directly or not; unknown keys are left out."""
     stored = read_environment(connection, project=where.project, environment=where.key)
     flags: dict[str, Json] = {}
@@ -103,11 +126,15 @@ def load_with_references(connection: Connection, where: Environment, keys: Colle
         mentioned = {target for flag in found.flags.values() for target in references.of_flag(flag)}
         mentioned.update(target for segment in found.segments.values() for target in references.of_segment(segment))
         wanted = {(kind, key) for kind, key in mentioned if key not in (flags if kind == "flag" else segments)}
+    found_segments = {key: document for key, document in segments.items() if document is not _ABSENT}
     return StoredFlagSet(
         environment=stored.environment,
         revision=stored.revision,
         flags={key: document for key, document in flags.items() if document is not _ABSENT},
-        segments={key: document for key, document in segments.items() if document is not _ABSENT},
+        segments=found_segments,
+        key_lists=load_key_lists(
+            connection, stored.environment, found_segments, known=known.key_lists, since=known.revision
+        ),
     )
 
 
@@ -146,7 +173,7 @@ def _read(stored: StoredFlagSet) -> _Readable:
             broken[key] = definition
         else:
             flags[key] = definition
-    return _Readable(flags, _read_segments(stored.segments), broken)
+    return _Readable(flags, _read_segments(stored.segments, stored.key_lists), broken)
 
 
 def _read_flag(key: str, document: Document | None) -> FlagDefinition | str:
@@ -158,12 +185,12 @@ def _read_flag(key: str, document: Document | None) -> FlagDefinition | str:
     return definition
 
 
-def _read_segments(documents: Mapping[str, Document | None]) -> dict[str, Segment]:
+def _read_segments(documents: Mapping[str, Document | None], key_lists: Mapping[str, KeyList]) -> dict[str, Segment]:
     """The sound ones; a flag that refers to another one says so when it is evaluated."""
     segments: dict[str, Segment] = {}
     for key, document in documents.items():
         problems = Problems()
         segment = parse_segment(key, document, problems=problems)
         if segment is not None and not problems.errors:
-            segments[key] = segment
+            segments[key] = at_hand(segment, key_lists)
     return segments

@@ -4,7 +4,7 @@ Every service that changes flags, segments or environments ends here, so that ac
 once for all of them, inside the transaction and for every environment that the change reaches.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -221,4 +221,15 @@ def _written(committed: Mapping[str, Committed], *, dry_run: bool) -> Written:
             revisions[environment] = max(each.revision, revisions.get(environment, 0))
     unchanged = all(each.unchanged for each in committed.values())
     outcome = Outcome.UNCHANGED if unchanged else Outcome.WOULD_APPLY if dry_run else Outcome.APPLIED
-    return Written(outcome, revisions, {name: each.events for name, each in committed.items()})
+    events = {name: each.events for name, each in committed.items()}
+    warnings = tuple(line for name, each in committed.items() for line in _unsent(name, each.unsent))
+    return Written(outcome, revisions, events, warnings)
+
+
+def _unsent(environment: str, unsent: Mapping[str, Collection[str]]) -> Iterator[str]:
+    for key, large in unsent.items():
+        named = ", ".join(sorted(large))
+        yield (
+            f"flag {key} of {environment} is evaluated by the server only: it needs the large segment {named}, so "
+            "in-process clients are told that there is no such flag"
+        )

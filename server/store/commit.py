@@ -4,7 +4,7 @@ Load, apply, validate, save, count the revision up, write the audit trail and th
 the write lock from its start. Either all of it is there afterwards or none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,6 +31,7 @@ from server.core.events import (
     FlagRemoved,
     SegmentCreated,
     SegmentRemoved,
+    SegmentUpdated,
 )
 from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX
 from server.core.policies import Permit, is_kill, permit_all
@@ -42,13 +43,14 @@ from server.store.engine import writing
 from server.store.environments import StoredEnvironment, find_environment, last_revision
 from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
-from server.store.neighbourhood import load_neighbourhood, refuse_damaged, subjects_of
+from server.store.keylists import bring_keys, check_key_bytes, load_key_lists, save_key_list
+from server.store.neighbourhood import load_neighbourhood, refuse_damaged, subjects_of, with_keys
 from server.store.orders import Observe, Order, Part, Seen, check_order, observe_nothing
 from server.store.places import empty_environment, save_environment_event, save_project_event
 from server.store.projects import find_project
 from server.store.replay import read_past
 from server.store.saving import Cause
-from server.store.sync_sizes import check_sync_sizes
+from server.store.sync_sizes import check_sync_sizes, unsent_flags
 from server.store.versions import NO_VERSIONS, Thing, check_versions
 
 __all__ = ["Committed", "Observe", "Part", "Seen", "check_revision", "commit", "commit_all"]
@@ -66,6 +68,9 @@ class Committed:
 
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     """Revisions of other environments that this commit touched, because they share a flag's variants."""
+
+    unsent: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Flags concerned that in-process clients are not sent, each with the large segments that it needs."""
 
 
 def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one sentence)
@@ -186,6 +191,11 @@ def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     subjects = subjects_of(part.changes)
     near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
     refuse_damaged(near, part.changes)
+    key_lists = bring_keys(connection, before.environment, near.flag_set.segments, changes=part.changes)
+    if order.observe is not observe_nothing:
+        # Whoever looks on may want to evaluate.
+        key_lists = load_key_lists(connection, before.environment, near.segment_documents)
+    near = with_keys(near, key_lists)
     preview = preview_all(near.flag_set, part.changes)
     order.observe(Seen(before.revision, near.flag_set, preview))
     preview.raise_if_refused()
@@ -274,6 +284,7 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
             order.permit(other.environment, other.events)
     elsewhere = [record for other in planned for record in other.records]
     _save(connection, order, decision)
+    _save_key_lists(connection, decision)
     _check_sizes(connection, decision)
     # What is turned off takes less room, and must be possible in a set that has become too large.
     with suppress(TooLarge) if all(map(is_kill, decision.events)) else nullcontext():
@@ -284,6 +295,7 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
         decision.events,
         touched_of(decision.revision, [(event.kind, event.key) for event in decision.events]),
         elsewhere={record.environment: record.revision for record in elsewhere},
+        unsent=unsent_flags(decision),
     )
 
 
@@ -310,6 +322,16 @@ def _save(connection: Connection, order: Order, decision: Decision) -> None:
         stored=near,
     )
     saving.save_references(connection, environment, events=events, damaged=near.damaged)
+
+
+def _save_key_lists(connection: Connection, decision: Decision) -> None:
+    for event in decision.events:
+        if isinstance(event, SegmentCreated | SegmentUpdated | SegmentRemoved):
+            before, after = event.before, event.after
+            environment = decision.after.environment
+            save_key_list(connection, environment, before=before, after=after, revision=decision.revision)
+            if after is not None and after.key_list is not None:
+                check_key_bytes(connection, environment)
 
 
 def _check_sizes(connection: Connection, decision: Decision) -> None:

@@ -1,7 +1,7 @@
 """Read one environment's flags and segments, all of them or those that changed."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Table, cast, select
@@ -11,10 +11,12 @@ from server.core.definitions.problems import Problems
 from server.core.environments import Environment
 from server.core.flags import FlagDefinition
 from server.core.flagsets import FlagSet
+from server.core.keylists import KeyList
 from server.core.segments import Segment
 from server.store import tables
 from server.store.environments import read_environment
 from server.store.garbage import collector_paused
+from server.store.keylists import load_key_lists
 from server.store.mapping import Document, merged, parse, parse_flag, parse_segment
 
 KEYS_PER_QUERY: Final = 500
@@ -30,6 +32,8 @@ class StoredFlagSet:
     """By key; the flag's own part and the environment's part as one document."""
 
     segments: Mapping[str, Document | None]
+    key_lists: Mapping[str, KeyList] = field(default_factory=dict)
+    """Keys of large segments, where they were asked for and are those that the segment's document means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,9 @@ class StreamedFlagSet:
     environment: Environment
     revision: int
     segments: Mapping[str, Document | None]
+    key_lists: Mapping[str, KeyList]
+    """Keys of the large segments."""
+
     flags: Iterator[tuple[str, Document | None]]
     """By key, in order; readable once, while the transaction that it came from is open."""
 
@@ -88,10 +95,12 @@ def load_parts(
 def stream_documents(connection: Connection, *, project: str, environment: str) -> StreamedFlagSet:
     """Read an environment's documents as `load_documents` does, but its flags only as they are asked for."""
     stored = read_environment(connection, project=project, environment=environment)
+    segments = dict(_segments(connection, project, environment, keys=None))
     return StreamedFlagSet(
         stored.environment,
         stored.revision,
-        dict(_segments(connection, project, environment, keys=None)),
+        segments,
+        load_key_lists(connection, stored.environment, segments),
         _flags(connection, project, environment, keys=None),
     )
 
@@ -99,7 +108,8 @@ def stream_documents(connection: Connection, *, project: str, environment: str) 
 def read_flag_set(connection: Connection, *, project: str, environment: str) -> FlagSet:
     """Read an environment as values. Errors: InvalidDefinition naming every document that is damaged; NotFound."""
     with collector_paused():
-        return _read(load_documents(connection, project=project, environment=environment))
+        stored = load_documents(connection, project=project, environment=environment)
+        return _read(replace(stored, key_lists=load_key_lists(connection, stored.environment, stored.segments)))
 
 
 def touched_since(connection: Connection, *, project: str, environment: str, revision: int) -> Touched:
@@ -150,9 +160,15 @@ def _read(stored: StoredFlagSet) -> FlagSet:
     for key, document in stored.segments.items():
         segment = parse_segment(key, document, problems=problems)
         if segment is not None:
-            segments[key] = segment
+            segments[key] = at_hand(segment, stored.key_lists)
     problems.raise_if_any()
     return FlagSet(stored.environment, flags, segments)
+
+
+def at_hand(segment: Segment, key_lists: Mapping[str, KeyList]) -> Segment:
+    """A large segment with its keys, where they are among these."""
+    keys = key_lists.get(segment.key)
+    return segment if keys is None or keys != segment.key_list else replace(segment, key_list=keys)
 
 
 def _flags(

@@ -174,7 +174,7 @@ def parse_segment(key: str, document: Document | None, *, problems: Problems) ->
     if document is None:
         problems.error(path, "the stored definition is not a JSON object; put the segment again")
         return None
-    return read_segment(key, document, problems=problems, path=path)
+    return read_segment(key, document, problems=problems, path=path, stored=True)
 
 
 def environment_from_row(row: Mapping[str, Any]) -> Environment:

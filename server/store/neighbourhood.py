@@ -1,24 +1,34 @@
 """Load what a change touches together with everything whose soundness the change can affect."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
 from server.core import references
-from server.core.changes import Change, CopyConfig, PutFlag, PutSegment, RemoveFlag, RemoveSegment
+from server.core.changes import (
+    AddSegmentKeys,
+    Change,
+    CopyConfig,
+    PutFlag,
+    PutSegment,
+    RemoveFlag,
+    RemoveSegment,
+    RemoveSegmentKeys,
+)
 from server.core.definitions.problems import Problems
 from server.core.edits import AddRule, FlagEdit, ReplaceRule, SetEnabled, SetPrerequisites, UpdateConfig
 from server.core.environments import Environment
 from server.core.errors import InvalidDefinition, Problem
 from server.core.flags import Flag, FlagConfig, FlagDefinition, ValueType
 from server.core.flagsets import FlagSet
+from server.core.keylists import KeyList
 from server.core.references import Target
 from server.core.segments import Segment
 from server.store import tables
 from server.store.flagsets import in_parts, raw
-from server.store.mapping import FlagText, merged, parse, parse_flag, parse_segment
+from server.store.mapping import Document, FlagText, merged, parse, parse_flag, parse_segment
 
 WHOLE_SET_FROM: Final = 1_000
 """With this many things in sight it is quicker to read all than to choose."""
@@ -37,6 +47,11 @@ class Neighbourhood:
     config_texts: Mapping[str, str]
     segment_texts: Mapping[str, str]
     damaged: frozenset[Target]
+
+    @property
+    def segment_documents(self) -> dict[str, Document | None]:
+        """The segments as they are stored."""
+        return {key: parse(text) for key, text in self.segment_texts.items()}
 
     def flag_text(self, key: str) -> FlagText | None:
         """A flag of this environment as it is stored."""
@@ -59,7 +74,7 @@ def subjects_of(changes: Iterable[Change]) -> dict[Target, frozenset[Target]]:
                 subjects["flag", key] = frozenset()
             case PutSegment(segment):
                 subjects["segment", segment.key] = references.of_segment(segment)
-            case RemoveSegment(key):
+            case RemoveSegment(key) | AddSegmentKeys(key) | RemoveSegmentKeys(key):
                 subjects["segment", key] = frozenset()
     return subjects
 
@@ -217,3 +232,10 @@ def _add_segment(loaded: _Loading, key: str, segment_raw: bytes) -> None:
         loaded.damaged.add(("segment", key))
         segment = Segment(key, keys=())
     loaded.segments[key] = segment
+
+
+def with_keys(near: Neighbourhood, key_lists: Mapping[str, KeyList]) -> Neighbourhood:
+    """The same with the keys of some large segments at hand."""
+    segments = near.flag_set.segments
+    brought = {key: replace(segments[key], key_list=keys) for key, keys in key_lists.items()}
+    return replace(near, flag_set=replace(near.flag_set, segments={**segments, **brought}))

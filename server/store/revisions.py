@@ -12,6 +12,7 @@ from server.store import tables
 from server.store.environments import read_environment
 from server.store.flagsets import StoredFlagSet, raw
 from server.store.garbage import collector_paused
+from server.store.keylists import load_key_lists
 from server.store.mapping import Document, environment_from_text, parse
 
 
@@ -76,11 +77,16 @@ def _stored_at(connection: Connection, project: str, environment: str, *, revisi
         raise NotFound(
             f"'{project}/{environment}' was deleted at revision {revision}; it has revisions before and after"
         )
+    then = environment_from_text(project, environment, text.decode())
+    segments = {key: parse(document) for key, document in of_kind["segment"].items() if document is not None}
     return StoredFlagSet(
-        environment_from_text(project, environment, text.decode()),
+        then,
         revision,
         {key: parse(document) for key, document in of_kind["flag"].items() if document is not None},
-        {key: parse(document) for key, document in of_kind["segment"].items() if document is not None},
+        segments,
+        # Of a large segment's keys only those of now are kept. They serve where they are the same as then; where they
+        # are not, a rule that needs them fails and says so.
+        load_key_lists(connection, then, segments),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
-from server.core.definitions.flagsets import affected
+from server.core.definitions.flagsets import affected, needed_large
 from server.core.environments import Environment
 from server.core.evaluation.exporting import check_sync_bytes, flag_bytes
 from server.core.events import EnvironmentUpdated
@@ -38,6 +38,17 @@ def check_sync_sizes(connection: Connection, decision: Decision, *, elsewhere: I
         if there.sync:
             _note(connection, there, byte_counts=dict.fromkeys(keys))
             _check(connection, there)
+
+
+def unsent_flags(decision: Decision) -> dict[str, frozenset[str]]:
+    """The flags concerned that in-process clients are not sent, each with the large segments that it needs."""
+    after = decision.after
+    touched: list[Target] = [(event.kind, event.key) for event in decision.events if event.kind in ("flag", "segment")]
+    if not after.environment.sync or not any(segment.key_list for segment in after.segments.values()):
+        return {}
+    keys = sorted(key for kind, key in affected(after, touched) if kind == "flag" and key in after.flags)
+    needed = {key: needed_large(after.flags[key], after) for key in keys}
+    return {key: large for key, large in needed.items() if large}
 
 
 def _count_here(connection: Connection, decision: Decision) -> None:

@@ -8,7 +8,17 @@ that a row says what it is about without a join.
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import CheckConstraint, DateTime, Dialect, ForeignKeyConstraint, Index, MetaData, Table, Text
+from sqlalchemy import (
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 from sqlalchemy import text as sql_text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -160,6 +170,26 @@ class Segment(Base, table=True):
     environment: str = _key()
     key: str = _key()
     document: str = _text()
+
+
+class SegmentChunk(Base, table=True):
+    """Part of a large segment's keys, as it is looked up in; see core/keylists.py."""
+
+    __tablename__ = "segment_chunk"
+    __table_args__ = (_of_environment(),)
+
+    project: str = _key()
+    environment: str = _key()
+    segment: str = _key()
+    place: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    key_count: int = Field()
+    byte_count: int = Field()
+    digest: bytes = Field(sa_type=LargeBinary)
+    revision: int = Field()
+    """The environment's revision when the keys here changed last."""
+
+    packed: bytes = Field(sa_type=LargeBinary)
+    """Stands last: what comes before it is read without it."""
 
 
 class Reference(Base, table=True):
@@ -315,6 +345,7 @@ environments: Final = _table("environment")
 flags: Final = _table("flag")
 flag_configs: Final = _table("flag_config")
 segments: Final = _table("segment")
+segment_chunks: Final = _table("segment_chunk")
 references: Final = _table("reference")
 revisions: Final = _table("revision")
 audit_entries: Final = _table("audit_entry")

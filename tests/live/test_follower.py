@@ -23,6 +23,7 @@ from server.core.changes import (
 )
 from server.core.environments import Bucketing, Environment
 from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, Rule, Split, ValueType
+from server.core.keylists import key_list
 from server.core.resolution import Reason
 from server.core.segments import Segment
 from server.core.selectors import Selector
@@ -281,3 +282,20 @@ def test_a_deleted_environment_is_served_no_more(tmp_path: Path) -> None:
 
         snapshot = holder.find("")
         assert (4, ["b"]) == (snapshot.revision, list(snapshot.flags))
+
+
+def test_a_large_segment_is_kept_with_its_keys(tmp_path: Path) -> None:
+    """A server that starts without the database still knows who is in."""
+    database = Database(tmp_path)
+    keys = key_list(f"user-{number}" for number in range(10_001))
+    rule = Rule("many", "on", {"$ref": "large"})
+    database.put(PutSegment(Segment("large", key_list=keys)), PutFlag(boolean("a", rules=(rule,), default="off")))
+    kept = tmp_path / "kept"
+    with following(database.engine, kept) as holder:
+        eventually(lambda: holder.ready and any(kept.glob("*.jsonl")))
+    database.path.rename(tmp_path / "away.db")
+
+    with following(database.engine, kept) as holder:
+        eventually(lambda: holder.ready)
+        answers = [holder.find("").resolve("a", {"targetingKey": unit}, 0).value for unit in ("user-7", "eve")]
+    assert [True, False] == answers
