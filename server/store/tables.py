@@ -217,6 +217,7 @@ class Revision(Base, table=True):
     __table_args__ = (
         _of_environment(),
         Index("ix_revision_history", "project", "environment", "kind", "key", "revision"),
+        Index("ix_revision_at", "project", "environment", "at", "revision"),
     )
 
     project: str = _key()
@@ -236,7 +237,8 @@ class AuditEntry(Base, table=True):
     __tablename__ = "audit_entry"
     __table_args__ = (
         ForeignKeyConstraint(["project"], ["project.key"]),
-        Index("ix_audit_entry_subject", "project", "environment", "subject_kind", "subject_key"),
+        Index("ix_audit_entry_subject", "project", "subject_kind", "subject_key", "environment", "sequence"),
+        Index("ix_audit_entry_at", "project", "at", "sequence"),
         Index("ix_audit_entry_request", "project", "request_id"),
     )
 

@@ -12,8 +12,8 @@ PURE_STANDARD_LIBRARY = {
     "ipaddress", "itertools", "json", "math", "numbers", "operator", "re", "statistics", "string", "struct",
     "textwrap", "types", "typing", "unicodedata", "urllib.parse",
 }  # fmt: skip
-# A hash of bytes; written in C, without state.
-OTHERS = {"mmh3"}
+# A hash of bytes, and JSON text of values: neither written in Python, nor with a state.
+OTHERS = {"mmh3", "orjson"}
 # Reading YAML is one module's job, so that one place chooses the safe loader and its bounds.
 ONLY_IN = {"yaml": "server/core/definitions/yaml.py"}
 
