@@ -13,8 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from server.core.definitions.documents import write_document
 from server.core.definitions.flags import write_flag
+from server.core.definitions.operators import ARITY
 from server.core.definitions.segments import write_segment
-from server.core.definitions.targeting import ARITY
 from server.core.json import Json
 from tests.fuzz import bases
 from tests.laws.odd import COMPOUNDS, SCALARS

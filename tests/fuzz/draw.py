@@ -4,7 +4,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from server.core.definitions.targeting import ARITY
+from server.core.definitions.operators import ARITY
 from server.core.json import Json
 from tests.laws.odd import COMPOUNDS, PATHS, SCALARS
 

@@ -4,6 +4,14 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Final, TypeAlias
 
+from server.core.definitions.operators import (
+    ANSWERS_YES_OR_NO,
+    ARITY,
+    FLAGD_VARIABLES,
+    OPERATORS,
+    SUGARED,
+    UNBOUNDED,
+)
 from server.core.definitions.problems import Path, Problems, names, shown
 from server.core.definitions.references import references
 from server.core.evaluation.operators import parse_version, version_order
@@ -17,37 +25,8 @@ from server.core.limits import (
     WEIGHT_SUM_MAX,
 )
 
-__all__ = ["ARITY", "OPERATORS", "WHOLE_NUMBER_MAX", "check_rule", "number_problem", "references"]
+__all__ = ["WHOLE_NUMBER_MAX", "check_rule", "number_problem", "references"]
 
-UNBOUNDED: Final = 2**31
-"""No bound of the operator's own: RULE_NODES_MAX holds."""
-
-ARITY: Final[Mapping[str, tuple[int, int]]] = {
-    **dict.fromkeys(("if", "and", "or", "+", "-", "max", "min", "merge", "cat", "fractional"), (1, UNBOUNDED)),
-    **dict.fromkeys(("==", "===", "!=", "!==", ">", ">=", "%", "/"), (2, 2)),
-    **dict.fromkeys(("map", "filter", "all", "none", "some", "in", "starts_with", "ends_with"), (2, 2)),
-    **dict.fromkeys(("<", "<=", "substr"), (2, 3)),
-    **dict.fromkeys(("!", "!!"), (1, 1)),
-    **dict.fromkeys(("reduce", "sem_ver"), (3, 3)),
-    "*": (2, UNBOUNDED),
-    "missing": (0, UNBOUNDED),
-    "missing_some": (2, 2),
-    "var": (1, 2),
-}
-"""Operands that each operator takes, at least and at most.
-
-Source: flagd-schemas, json/targeting.yaml.
-"""
-
-OPERATORS: Final = (*ARITY, "$ref")
-ANSWERS_YES_OR_NO: Final = frozenset(
-    {"==", "===", "!=", "!==", "<", "<=", ">", ">=", "!", "!!", "in", "all", "none", "some"}
-    | {"starts_with", "ends_with", "sem_ver"}
-)
-SUGARED: Final = frozenset(("!", "!!", "var"))
-"""Operators whose single operand may stand without a list around it."""
-
-FLAGD_VARIABLES: Final = ("$flagd.flagKey", "$flagd.timestamp")
 WHOLE_NUMBER_MAX: Final = 2**53 - 1
 """Beyond it a 64-bit float, which other engines calculate with, skips whole numbers."""
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from server.core.definitions.operators import ARITY
 from server.core.definitions.problems import Problems
 from server.core.definitions.references import reference_paths, references, uses_shorthand
-from server.core.definitions.targeting import ARITY, check_rule
+from server.core.definitions.targeting import check_rule
 from server.core.json import Json
 from server.core.limits import LIST_ITEMS_MAX, RULE_DEPTH_MAX, RULE_NODES_MAX, WEIGHT_SUM_MAX
 
