@@ -6,9 +6,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -18,6 +18,12 @@ from server.store.leases import Lease, acquire, release, renew, require
 
 TTL_S: Final = 15.0
 """How long nobody works after a process died; it renews three times as often."""
+
+WORK_S: Final = 0.001
+REST_S: Final = 0.002
+"""Of paced work, one after the other."""
+
+Item = TypeVar("Item")
 
 log = logging.getLogger("flagstaff.background")
 
@@ -79,6 +85,20 @@ def run_alone(
         if not hold.lost:
             release(engine, lease)
     return True
+
+
+def paced(items: Iterable[Item], *, ended: threading.Event) -> Iterator[Item]:
+    """The same items, with a rest after each moment of work; without rests once `ended` is set.
+
+    Python runs one thread at a time, and a busy one gives way after 5 ms. A commit's way from the database to
+    evaluation has a dozen steps that wait for the disk, and would wait that long after each of them.
+    """
+    rest_at = time.perf_counter() + WORK_S
+    for item in items:
+        yield item
+        if time.perf_counter() >= rest_at:
+            ended.wait(REST_S)
+            rest_at = time.perf_counter() + WORK_S
 
 
 def holder_name() -> str:

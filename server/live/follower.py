@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,7 +16,7 @@ from server.core.environments import Environment
 from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.evaluation.difference import changed_flags
 from server.core.evaluation.snapshot import Snapshot
-from server.live.background import Hold, run_alone
+from server.live.background import Hold, paced, run_alone
 from server.live.holder import Holder, Serving
 from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
@@ -257,7 +258,7 @@ class Follower:
             unkept, self._unkept = self._unkept, {}
         for name, (environment, good_since) in unkept.items():
             try:
-                self._keep_one(name, environment, hold)
+                self._keep_one(name, environment, good_since, hold)
             except Exception as error:
                 # The other sets are kept all the same.
                 log.error(
@@ -266,7 +267,7 @@ class Follower:
                 with self._unkept_lock:
                     self._unkept.setdefault(name, (environment, good_since))
 
-    def _keep_one(self, name: str, environment: Environment, hold: Hold) -> None:
+    def _keep_one(self, name: str, environment: Environment, good_since: datetime, hold: Hold) -> None:
         assert self._kept is not None
         if name not in self._holder.serving.snapshots:
             with hold.fenced():
@@ -274,7 +275,13 @@ class Follower:
             return
         with reading(self._engine) as connection:
             stored = stream_documents(connection, project=environment.project, environment=environment.key)
-            self._kept.write(stored, now=datetime.now(UTC), fenced=hold.fenced)
+            head = self._kept.head(environment)
+            if head is not None and head[0] == stored.revision and head[1] >= good_since:
+                # Another process kept it between our look and our turn.
+                return
+            # Nobody waits for it before the end.
+            unhurried = replace(stored, flags=paced(stored.flags, ended=self._stopping))
+            self._kept.write(unhurried, now=datetime.now(UTC), fenced=hold.fenced)
 
 
 def _current(connection: Connection, before: Snapshot | None, environment: Environment, revision: int) -> Snapshot:

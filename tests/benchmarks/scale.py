@@ -25,6 +25,9 @@ from tests.benchmarks.unary import EVALUATE
 
 START_ROUNDS: Final = 3
 COMMITS: Final = 20
+COMMIT_EVERY_S: Final = 0.6
+"""So that the last-known-good file is written while commits come, more than once."""
+
 CHANGED: Final = 4_321
 START_GOAL: Final = Goal("value", LOWER, 5)
 MEMORY_GOAL: Final = Goal("value", LOWER, 200)
@@ -95,6 +98,7 @@ def _seen(server: Running, url: str) -> Figure:
                 if time.perf_counter() - start > 10:
                     raise RuntimeError(f"revision {revision} was not seen within 10 s")
             waits_ms.append((time.perf_counter() - start) * 1_000)
+            time.sleep(COMMIT_EVERY_S)
     engine.dispose()
     return Figure(
         f"a one-flag commit seen, max of {COMMITS}",

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine
 
 from server.core.errors import LeaseLost
-from server.live.background import Hold, run_alone
+from server.live.background import REST_S, WORK_S, Hold, paced, run_alone
 from server.store.engine import open_engine, reading
 from server.store.leases import acquire, held
 from server.store.migrations import migrate
@@ -152,3 +152,30 @@ def test_an_overtaken_worker_learns_it_by_itself(engine: Engine) -> None:
     run_alone(engine, "sweep", work, ttl_s=0.3)
 
     assert [True] == learnt
+
+
+class Rests(threading.Event):
+    """Notes how long it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for nothing."""
+        self.noted.append(timeout)
+        return False
+
+
+def test_paced_work_rests_between_moments() -> None:
+    """Items that take longer than a moment are each followed by a rest, and none is lost."""
+    rests = Rests()
+
+    def item(number: int) -> int:
+        until = time.perf_counter() + 2 * WORK_S
+        while time.perf_counter() < until:
+            pass
+        return number
+
+    assert [0, 1, 2] == list(paced(map(item, range(3)), ended=rests))
+    assert [REST_S] * 3 == rests.noted

@@ -11,7 +11,8 @@ import pytest
 from server.core.changes import PutFlag
 from server.core.environments import Environment
 from server.core.errors import LeaseLost
-from server.live.follower import KEEPER
+from server.live.follower import KEEPER, Follower
+from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
 from server.store.engine import open_engine, reading
 from server.store.flagsets import stream_documents
@@ -71,6 +72,34 @@ def test_what_another_process_kept_is_not_written_again(tmp_path: Path) -> None:
 
     assert [2, 3, 4] == sorted(revision for revision, _ in written if revision > 1)
     assert ["shop@production.jsonl"] == [path.name for path in kept.iterdir()]
+
+
+class LooksEarly(LastKnownGood):
+    """Sees nothing at its first look: another process wrote right after it."""
+
+    looks = 0
+
+    def head(self, environment: Environment) -> tuple[int, datetime] | None:
+        """What is kept, but for the first time."""
+        self.looks += 1
+        return None if self.looks == 1 else super().head(environment)
+
+
+def test_what_was_kept_before_our_turn_is_not_written_again(tmp_path: Path) -> None:
+    """Between a look at the file and the lease another process may have written; it is looked at again."""
+    database, kept = Database(tmp_path), LooksEarly(tmp_path / "kept")
+    database.put(PutFlag(boolean("a")))
+    with reading(database.engine) as connection:
+        stored = stream_documents(connection, project="shop", environment="production")
+        kept.write(stored, now=datetime(9000, 1, 1, tzinfo=UTC))
+    path = kept.directory / "shop@production.jsonl"
+    before = path.stat().st_ino
+    follower = Follower(database.engine, Holder("shop/production"), last_known_good=kept, keep_after_s=0.05)
+    follower.start()
+    eventually(lambda: kept.looks >= 2)
+    follower.stop()
+
+    assert before == path.stat().st_ino
 
 
 def test_who_was_overtaken_publishes_nothing(tmp_path: Path) -> None:
