@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Final
 
 from sqlalchemy import Connection, Engine
@@ -187,9 +188,8 @@ class Follower:
                 "serving flag set",
                 extra={"flag_set": name, "revision": snapshot.revision, "flags": len(snapshot.flags)},
             )
-            for flag in snapshot.flags.values():
-                if flag.quarantine:
-                    log.error("flag is quarantined", extra={"flag_set": name, "flag": flag.key, "why": flag.quarantine})
+            for flag in filter(attrgetter("quarantine"), snapshot.flags.values()):
+                log.error("flag is quarantined", extra={"flag_set": name, "flag": flag.key, "why": flag.quarantine})
 
     def _report_damaged(self, damaged: dict[str, str]) -> None:
         for name, why in damaged.items():
