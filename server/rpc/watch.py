@@ -3,15 +3,15 @@
 The first message is a SNAPSHOT, or CHANGES since a resume token that is understood, or a RESYNC where it is not. What
 is too long for one message comes in several: CHANGES of the same revision follow, and only the last has a token.
 
-A token names the snapshot and the second that its client was told of. It is understood by the process that gave it,
-for the same request, while that snapshot is among the set's recent ones.
+A token names the state of the flag set and the second that its client was told of. It is understood for the same
+request by every process that serves this state or had it lately, whichever gave it: another worker, or another life of
+the server. One that has still to hear of the revision is given a moment for it.
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import count
 from struct import Struct
 from typing import Final
 
@@ -24,8 +24,10 @@ from server.core.evaluation.snapshot import Snapshot
 from server.core.limits import WATCHED_KEYS_MAX
 from server.core.resolution import Resolution
 from server.live.holder import Holder
-from server.live.watch import Hub
+from server.live.watch import Hub, Subscription
+from server.operations.counts import Seen, unseen
 from server.operations.evaluate import find
+from server.operations.states import state
 from server.operations.watch import Differences, Step, Told, Wanted, all_answers, next_instant, step
 from server.rpc.call import Abort, Call
 from server.rpc.context import decode
@@ -48,28 +50,46 @@ _RESOLUTION_TAG: Final = varint(2 << 3 | 2)
 _REMOVED: Final = 3
 _TOKEN: Final = 6
 
-_TOKEN_LAYOUT: Final = Struct(">8sQq16s")
-"""Epoch, the snapshot's number, seconds, digest of the request."""
+_TOKEN_LAYOUT: Final = Struct(">q8sq16s")
+"""Revision, digest of the flag set's state, seconds, digest of the request."""
 
-_SERIAL: Final = "watch.serial"
+_NO_STATE: Final = 0, bytes(8)
+"""Of a flag set that is gone."""
+
+CATCH_UP_S: Final = 1.0
+"""How long a token of a later revision waits for it: another worker may have heard of a commit first."""
 
 
 def watch_table(
-    holder: Holder, hub: Hub, *, clock: Callable[[], float], keep_alive_s: float = KEEP_ALIVE_S, epoch: bytes = b""
+    holder: Holder,
+    hub: Hub,
+    *,
+    clock: Callable[[], float],
+    keep_alive_s: float = KEEP_ALIVE_S,
+    catch_up_s: float = CATCH_UP_S,
+    seen: Seen = unseen,
 ) -> Table:
-    """The handler of Watch. Units: clock gives seconds since 1970, UTC. Shapes: epoch has 8 bytes; drawn when empty."""
-    watch = _Watch(holder, hub, clock, keep_alive_s, epoch or secrets.token_bytes(8))
+    """The handler of Watch; `seen` is told of every value that is pushed.
+
+    Units: clock gives seconds since 1970, UTC.
+    """
+    watch = _Watch(holder, hub, clock, keep_alive_s, catch_up_s, seen)
     return {PATH: server_stream(watch.stream)}
 
 
 class _Watch:
-    def __init__(self, holder: Holder, hub: Hub, clock: Callable[[], float], keep_alive_s: float, epoch: bytes) -> None:
-        self._holder = holder
-        self._hub = hub
-        self._clock = clock
-        self._keep_alive_s = keep_alive_s
-        self._epoch = epoch
-        self._serials = count(1)
+    def __init__(
+        self,
+        holder: Holder,
+        hub: Hub,
+        clock: Callable[[], float],
+        keep_alive_s: float,
+        catch_up_s: float,
+        seen: Seen,
+    ) -> None:
+        self._holder, self._hub, self._clock = holder, hub, clock
+        self._keep_alive_s, self._catch_up_s = keep_alive_s, catch_up_s
+        self._seen = seen
         self._differences = Differences()
 
     async def stream(self, raw: bytes, call: Call) -> AsyncIterator[bytes]:
@@ -79,10 +99,17 @@ class _Watch:
         wanted = _wanted(view, snapshot)
         digest = _digest(view, snapshot)
         with self._hub.subscribe(snapshot.flag_set) as subscription:
-            told = Told(snapshot, int(self._clock()))
-            revision = snapshot.revision
-            kind, heard = await self._first(wanted, told, token=view.resume_token, digest=digest)
-            for message in _messages(kind, heard, tail=ours_late_tail(snapshot), token=self._token(told, digest)):
+            kind, before = _SNAPSHOT, None
+            if view.resume_token:
+                token = _token_of(view.resume_token, digest)
+                if token is not None and token.revision > snapshot.revision:
+                    snapshot = await self._caught_up(snapshot, token, subscription)
+                before = self._resumed(wanted.flag_set, token)
+                kind = _RESYNC if before is None else _CHANGES
+            told, revision = Told(snapshot, int(self._clock())), snapshot.revision
+            heard = await self._first(wanted, before, told)
+            self._count(told, heard)
+            for message in _messages(kind, heard, tail=ours_late_tail(snapshot), token=_token(told, digest)):
                 yield message
             loop_time = asyncio.get_running_loop().time
             silent_until = loop_time() + self._keep_alive_s
@@ -99,44 +126,47 @@ class _Watch:
                     kind = _KEEP_ALIVE
                 else:
                     continue
+                self._count(told, heard)
                 tail = _tail(wanted.flag_set, revision) if current is None else ours_late_tail(current)
-                for message in _messages(kind, heard, tail=tail, token=self._token(told, digest)):
+                for message in _messages(kind, heard, tail=tail, token=_token(told, digest)):
                     yield message
                 silent_until = loop_time() + self._keep_alive_s
 
-    async def _first(self, wanted: Wanted, told: Told, *, token: bytes, digest: bytes) -> tuple[int, Step]:
-        if token:
-            before = self._resumed(wanted.flag_set, token, digest=digest)
-            if before is None:
-                return _RESYNC, Step(await all_answers(wanted, told))
-            return _CHANGES, await step(wanted, before, after=told, differences=self._differences, same=_same)
-        return _SNAPSHOT, Step(await all_answers(wanted, told))
+    async def _first(self, wanted: Wanted, before: Told | None, told: Told) -> Step:
+        if before is None:
+            return Step(await all_answers(wanted, told))
+        return await step(wanted, before, after=told, differences=self._differences, same=_same)
+
+    async def _caught_up(self, snapshot: Snapshot, token: "_Token", subscription: Subscription) -> Snapshot:
+        """What is served once it has a token's revision, or after a moment. Errors: NotFound."""
+        time = asyncio.get_running_loop().time
+        until = time() + self._catch_up_s
+        while (
+            snapshot.revision < token.revision
+            and self._resumed(snapshot.flag_set, token) is None
+            and not subscription.closed
+            and (left_s := until - time()) > 0
+        ):
+            await subscription.take(timeout_s=left_s)
+            snapshot = find(self._holder, snapshot.flag_set)
+        return snapshot
+
+    def _count(self, told: Told, heard: Step) -> None:
+        if told.snapshot is not None:
+            for answer in heard.answers:
+                self._seen(told.snapshot, answer)
 
     def _pause_s(self, wanted: Wanted, told: Told, silence_s: float) -> float:
         instant = next_instant(wanted, told)
         return max(0.0, silence_s if instant is None else min(silence_s, instant - self._clock()))
 
-    def _token(self, told: Told, digest: bytes) -> bytes:
-        serial = 0 if told.snapshot is None else self._serial(told.snapshot)
-        return _TOKEN_LAYOUT.pack(self._epoch, serial, told.at, digest)
-
-    def _serial(self, snapshot: Snapshot) -> int:
-        """The number by which tokens name a snapshot: a revision may come twice, after the database was put back."""
-        serial: int | None = snapshot.wire.get(_SERIAL)
-        if serial is None:
-            serial = snapshot.wire[_SERIAL] = next(self._serials)
-        return serial
-
-    def _resumed(self, flag_set: str, token: bytes, *, digest: bytes) -> Told | None:
+    def _resumed(self, flag_set: str, token: "_Token | None") -> Told | None:
         """What the client of a token was told; None when that is not known any more."""
-        if len(token) != _TOKEN_LAYOUT.size:
-            return None
-        epoch, serial, at, asked = _TOKEN_LAYOUT.unpack(token)
-        if (epoch, asked) != (self._epoch, digest):
-            return None
-        for snapshot in self._known(flag_set):
-            if snapshot.wire.get(_SERIAL) == serial:
-                return Told(snapshot, at)
+        if token is not None:
+            for snapshot in self._known(flag_set):
+                # The revision first: the state of a large set takes milliseconds.
+                if snapshot.revision == token.revision and state(snapshot) == token.state:
+                    return Told(snapshot, token.at)
         return None
 
     def _known(self, flag_set: str) -> Iterator[Snapshot]:
@@ -147,6 +177,28 @@ class _Watch:
             for snapshot in (change.after, change.before):
                 if snapshot is not None:
                     yield snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """What a client was told of."""
+
+    revision: int
+    state: bytes
+    at: int
+
+
+def _token(told: Told, digest: bytes) -> bytes:
+    revision, at_state = _NO_STATE if told.snapshot is None else (told.snapshot.revision, state(told.snapshot))
+    return _TOKEN_LAYOUT.pack(revision, at_state, told.at, digest)
+
+
+def _token_of(token: bytes, digest: bytes) -> _Token | None:
+    """None when it is none, or not for this request."""
+    if len(token) != _TOKEN_LAYOUT.size:
+        return None
+    revision, at_state, at, asked = _TOKEN_LAYOUT.unpack(token)
+    return _Token(revision, at_state, at) if asked == digest else None
 
 
 def _view(raw: bytes) -> WatchView:

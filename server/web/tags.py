@@ -6,27 +6,14 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from server.core.evaluation.snapshot import Snapshot
-from server.operations.evaluate import flag_keys
+from server.operations.states import state
 
-_SET_DIGEST_BYTES: Final = 8
 _ANSWER_DIGEST_BYTES: Final = 16
-_SLOT: Final = "web.tag"
 
 
 def set_tag(snapshot: Snapshot) -> str:
-    """`<revision>-<digest of all definitions>`; worked out once per snapshot.
-
-    With the digest, since a database that was made anew counts its revisions from 1 again.
-    """
-    known: str | None = snapshot.wire.get(_SLOT)
-    if known is None:
-        digest = blake2b(snapshot.flag_set.encode(), digest_size=_SET_DIGEST_BYTES)
-        for key in flag_keys(snapshot):
-            flag = snapshot.flags[key]
-            digest.update(f"\n{key}\n{flag.quarantine}\n".encode("utf-8", "surrogatepass"))
-            digest.update(flag.exported)
-        known = snapshot.wire[_SLOT] = f"{snapshot.revision}-{digest.hexdigest()}"
-    return known
+    """`<revision>-<digest of its state>`, in hexadecimal."""
+    return f"{snapshot.revision}-{state(snapshot).hex()}"
 
 
 def revision_of(tag: str) -> int:

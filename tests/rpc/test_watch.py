@@ -197,41 +197,21 @@ async def test_a_revision_never_goes_back_in_a_stream() -> None:
     assert (Status.ABORTED, (CHANGES, {"a": "1"}, [], 1)) == (ended.value.code, again)
 
 
-async def test_a_token_gets_what_was_missed() -> None:
-    """Exactly what differs for this context, over several changes; nothing where nothing does."""
-    world = World(beta("pro"), text("a", "1"), text("b", "1"))
-    token = (await hear(world.watch({"tier": "pro"}))).resume_token
-    world.change(beta("gold"), text("a", "2"), text("b", "1"))
-    world.change(beta("pro"), text("a", "3"))
-    missed = await hear(world.watch({"tier": "pro"}, token=token))
+async def test_values_that_are_pushed_are_counted() -> None:
+    """Each of them, and no other that was looked at meanwhile."""
+    world, seen = World(beta("pro"), text("a", "1")), list[str]()
 
-    assert (CHANGES, {"a": "3"}, ["b"], 3) == told(missed)
-    assert (CHANGES, {}, [], 3) == told(await hear(world.watch({"tier": "pro"}, token=missed.resume_token)))
+    def note(snapshot: Snapshot, answer: Resolution, count: int = 1, /) -> None:
+        seen.append(f"{answer.flag_key} at {snapshot.revision}")
 
+    world.table = watch_table(world.holder, world.hub, clock=lambda: world.now, seen=note)
+    stream = world.watch({"tier": "free"})
+    await hear(stream)
+    world.change(beta("gold"), text("a", "2"))
+    await hear(stream)
 
-@pytest.mark.parametrize("token", [b"", b"?", b"x" * 40, b"x" * 41, "other request", "other life", "too old"])
-async def test_a_token_that_is_not_understood_gets_everything(token: bytes | str) -> None:
-    """Said as RESYNC: malformed, of another request, of another life of the server, or from too long ago."""
-    world = World(text("a", "1"))
-    given = (await hear(world.watch({"tier": "pro"}))).resume_token if isinstance(token, str) else token
-    for number in range(70 if token == "too old" else 1):
-        world.change(text("a", str(number)))
-    if token == "other life":
-        world.restart()
-    context = {"tier": "free" if token == "other request" else "pro"}
-    kind, values, _, revision = told(await hear(world.watch(context, token=given)))
-
-    assert (SNAPSHOT if token == b"" else RESYNC) == kind
-    assert {"a": str(revision - 2)} == values
-
-
-async def test_a_token_is_for_the_request_in_any_order() -> None:
-    """Clients write maps and lists as they like."""
-    world = World(text("a", "1"), text("b", "1"))
-    token = (await hear(world.watch({"x": 1, "y": "2"}, "a", "b"))).resume_token
-
-    assert CHANGES == told(await hear(world.watch({"y": "2", "x": 1}, "b", "a", token=token)))[0]
-    assert RESYNC == told(await hear(world.watch({"y": "2", "x": 1}, "b", token=token)))[0]
+    assert ["a at 1", "a at 2"] == [each for each in seen if each.startswith("a")]
+    assert ["beta at 1"] == [each for each in seen if each.startswith("beta")]
 
 
 async def test_rules_are_looked_at_again_when_their_instant_passes() -> None:
@@ -245,15 +225,6 @@ async def test_rules_are_looked_at_again_when_their_instant_passes() -> None:
     world.now = NOON + 60.0
 
     assert (CHANGES, {"sale": "open"}, [], 1) == told(await waiting)
-
-
-async def test_a_token_covers_the_time_that_passed() -> None:
-    """An instant that passed while the client was away is a change like any other."""
-    world = World(opens(NOON + 60), text("a", "1"))
-    token = (await hear(world.watch())).resume_token
-    world.now = NOON + 61.0
-
-    assert (CHANGES, {"sale": "open"}, [], 1) == told(await hear(world.watch(token=token)))
 
 
 async def test_a_clock_that_is_set_back_takes_answers_back() -> None:

@@ -452,7 +452,7 @@ class WatchResponse(_message.Message):
         KIND_CHANGES: WatchResponse._Kind.ValueType  # 2
         """Only the values that are not what they were for this context."""
         KIND_RESYNC: WatchResponse._Kind.ValueType  # 3
-        """All values, because the resume token is too old, of another server's life, or of another request."""
+        """All values, because the resume token is too old, of another database, or of another request."""
         KIND_KEEP_ALIVE: WatchResponse._Kind.ValueType  # 4
         """Nothing changed; the server is there."""
 
@@ -463,7 +463,7 @@ class WatchResponse(_message.Message):
     KIND_CHANGES: WatchResponse.Kind.ValueType  # 2
     """Only the values that are not what they were for this context."""
     KIND_RESYNC: WatchResponse.Kind.ValueType  # 3
-    """All values, because the resume token is too old, of another server's life, or of another request."""
+    """All values, because the resume token is too old, of another database, or of another request."""
     KIND_KEEP_ALIVE: WatchResponse.Kind.ValueType  # 4
     """Nothing changed; the server is there."""
 
