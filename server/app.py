@@ -29,6 +29,7 @@ from server.live.recent import RecentContexts
 from server.live.sessions import Sessions
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
+from server.memory import return_memory
 from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
 from server.operations.identity import Identity
@@ -92,7 +93,8 @@ def describe(listening: Listening, holder: Holder) -> dict[str, Json]:
 
 
 def run(settings: Settings, *, started: Callable[[dict[str, Json]], None], shared_ports: bool = False) -> None:
-    """Run `serve` to its end, on the quickest event loop there is."""
+    """Run `serve` to its end, on the quickest event loop there is, in a process that gives memory back."""
+    return_memory()
     runner: Any = asyncio.run
     # Uvloop carries more calls a second than asyncio's own loop, where it exists.
     with contextlib.suppress(ImportError):

@@ -13,8 +13,8 @@ LAYERS = (
     # It runs what app makes, in several processes.
     ("server.workers",),
     ("server.app",),
-    # Read what rpc and web listen and decide with; they get it as arguments.
-    ("server.tls", "server.keys"),
+    # Read what rpc and web listen and decide with, which they get as arguments; and set up the process.
+    ("server.tls", "server.keys", "server.memory"),
     ("server.rpc", "server.web", "server.scheduling"),
     ("server.operations",),
     ("server.live",),
