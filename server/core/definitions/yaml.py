@@ -31,6 +31,8 @@ _DIGITS_MAX: Final = 400
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MERGE: Final = "<<"
+_TOO_DEEP: Final = "maximum nesting depth"
+"""What newer versions of libyaml say of a depth of a thousand."""
 
 
 def parse_yaml(text: str) -> Json:
@@ -45,11 +47,18 @@ def parse_yaml(text: str) -> Json:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
-        raise InvalidDefinition([Problem("", f"{where}{error.problem}; this is not YAML")]) from None
+        raise InvalidDefinition([Problem("", f"{where}{_problem(error)}")]) from None
     except yaml.YAMLError as error:
         raise InvalidDefinition([Problem("", f"{error}; this is not YAML".replace("\n", " "))]) from None
     builder.problems.raise_if_any()
     return builder.root
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    if error.problem and _TOO_DEEP in error.problem:
+        # It looks ahead for a key's colon, so its own bound may be met before ours.
+        return f"nested more than {NESTING_MAX} deep"
+    return f"{error.problem}; this is not YAML"
 
 
 @dataclass(slots=True)
