@@ -116,7 +116,10 @@ class _Walk:
                 self.problems.error(path, f"operators are nested more than {RULE_DEPTH_MAX} deep")
             elif len(rule) == 1:
                 ((operator, operand),) = rule.items()
-                self.operator(operator, operand, path, depth + 1, position)
+                if operator == "var" and type(operand) is str and _is_usual(operand):
+                    self.nodes += 1
+                else:
+                    self.operator(operator, operand, path, depth + 1, position)
             else:
                 self.not_one_operator(rule, path)
         elif kind is list:
@@ -230,7 +233,7 @@ class _Walk:
         self.nodes += 1
         if operands:
             name = operands[0]
-            if type(name) is not str or name[:1] == "$" or len(name) > CONTEXT_KEY_BYTES_MAX:
+            if type(name) is not str or not _is_usual(name):
                 self.variable(name, path)
             if len(operands) == 1:
                 return
@@ -349,6 +352,11 @@ class _Walk:
         else:
             self.warn((path, 1), f"a weight is a whole number from 0 on or an expression, not {shown(weight)}")
         return None
+
+
+def _is_usual(name: str) -> bool:
+    """Whether a variable's name needs no further look."""
+    return name[:1] != "$" and len(name) <= CONTEXT_KEY_BYTES_MAX
 
 
 def _variant_key(value: str | bool | float | int) -> str:
