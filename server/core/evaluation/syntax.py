@@ -2,12 +2,15 @@
 
 import ast
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from server.core.evaluation import nodes
 
 LOAD: Final = ast.Load()
 STORE: Final = ast.Store()
+_NAMES_KEPT: Final = 256
+"""Variables whose nodes are kept: half of all nodes read one of few."""
 
 
 def data_name(scope: int) -> str:
@@ -15,19 +18,21 @@ def data_name(scope: int) -> str:
     return f"d{scope}" if scope else "c"
 
 
+@lru_cache(maxsize=_NAMES_KEPT)
 def load(identifier: str) -> ast.expr:
-    """Read a variable."""
+    """Read a variable. One node stands wherever the same one is read, since nobody edits a finished tree."""
     return nodes.Name(identifier, LOAD)
 
 
+@lru_cache(maxsize=_NAMES_KEPT)
 def constant(place: int) -> ast.expr:
-    """Read a bound constant."""
+    """Read a bound constant; a node that is shared as `load`'s are."""
     return nodes.Name(f"k{place}", LOAD)
 
 
 def call(called: str, *operands: ast.expr) -> ast.expr:
     """Call a name of runtime.py or a function made beside."""
-    return nodes.Call(nodes.Name(called, LOAD), list(operands), [])
+    return nodes.Call(load(called), list(operands), [])
 
 
 def encoded(text: ast.expr) -> ast.expr:
@@ -37,7 +42,7 @@ def encoded(text: ast.expr) -> ast.expr:
 
 def hash_call(data: ast.expr) -> ast.expr:
     """MurmurHash3 x86-32 of bytes, seed 0, unsigned."""
-    return nodes.Call(nodes.Name("murmur", LOAD), [data, nodes.Constant(0), nodes.Constant(False)], [])
+    return nodes.Call(load("murmur"), [data, nodes.Constant(0), nodes.Constant(False)], [])
 
 
 def class_of(value: ast.expr) -> ast.expr:
