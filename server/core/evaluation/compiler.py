@@ -10,7 +10,7 @@ from server.core.evaluation.compare import text_of
 from server.core.evaluation.exporting import export_flag
 from server.core.evaluation.failure import Failure
 from server.core.evaluation.lowering import LoweredFlag
-from server.core.evaluation.shapes import Reader
+from server.core.evaluation.shapes import NESTED, Reader
 from server.core.evaluation.snapshot import Clock, CompiledFlag, Evaluator
 from server.core.flags import ValueType
 from server.core.json import Json, Scalar
@@ -89,7 +89,8 @@ class _Answers:
         self.key, self.type, self.variants = lowered.key, lowered.type, lowered.variants
         self.default_variant = lowered.default_variant
         self.metadata = metadata
-        self.made: dict[tuple[str | None, Reason], Resolution] = {}
+        self.made: dict[str | tuple[str | None, Reason], Resolution] = {}
+        """By variant where a rule chose it, which is asked most; else by variant and reason."""
 
     def variant(self, variant: str, reason: Reason) -> Resolution:
         """A variant's value for a reason."""
@@ -105,9 +106,14 @@ class _Answers:
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             # JSON has no other way to write them than null.
             return self._made(default, Reason.DEFAULT)
-        name = value if isinstance(value, str) else text_of(value)
-        if name in self.variants and not isinstance(value, list | dict):
-            return self._made(name, Reason.TARGETING_MATCH)
+        name = value if type(value) is str else text_of(value)
+        if type(value) not in NESTED:
+            found = self.made.get(name)
+            if found is not None:
+                return found
+            if name in self.variants:
+                found = self.made[name] = self._answer(name, Reason.TARGETING_MATCH)
+                return found
         shown = name if len(name) <= 80 else name[:77] + "..."
         known = ", ".join(list(self.variants)[:20])
         return self._error(ErrorCode.GENERAL, f"targeting chose {shown!r}, which is not one of its variants: {known}")
@@ -122,17 +128,18 @@ class _Answers:
     def _made(self, variant: str | None, reason: Reason) -> Resolution:
         found = self.made.get((variant, reason))
         if found is None:
-            value = None if variant is None else self.variants[variant]
-            found = Resolution(
-                flag_key=self.key,
-                type=self.type,
-                value=value,
-                variant=variant,
-                reason=reason,
-                metadata=self.metadata,
-            )
-            self.made[variant, reason] = found
+            found = self.made[variant, reason] = self._answer(variant, reason)
         return found
+
+    def _answer(self, variant: str | None, reason: Reason) -> Resolution:
+        return Resolution(
+            flag_key=self.key,
+            type=self.type,
+            value=None if variant is None else self.variants[variant],
+            variant=variant,
+            reason=reason,
+            metadata=self.metadata,
+        )
 
     def _error(self, code: ErrorCode, message: str) -> Resolution:
         return Resolution(

@@ -10,7 +10,7 @@ from typing import Any, Final
 from server.core.environments import Bucketing
 from server.core.errors import InvalidDefinition, Problem
 from server.core.evaluation.compare import number_text, to_number
-from server.core.evaluation.shapes import LOOPS
+from server.core.evaluation.shapes import LOOPS, NESTED
 from server.core.flags import TARGETING_KEY, FlagDefinition, Outside, Prerequisite, Rule, Serve, Share, Split, ValueType
 from server.core.json import Json, Scalar
 from server.core.limits import LOWERED_DEPTH_MAX, LOWERED_NODES_MAX, SHARE_PARTS
@@ -320,22 +320,17 @@ def _named_fractional(key: str, arguments: list[Json]) -> Json:
 
 def _size_without_reference(rule: Json) -> int:
     """Nodes of a rule without a `$ref`, the usual case; 0 when it has one. Items of literal lists do not count."""
-    size = 0
-    stack = [rule]
-    while stack:
-        node = stack.pop()
-        size += 1
+    found = [rule]
+    # The list grows while it is walked.
+    for node in found:
         kind = type(node)
         if kind is dict:
             if "$ref" in node:
                 return 0
-            stack.extend(node.values())
-        elif kind is list:
-            for item in node:
-                if type(item) is dict or type(item) is list:
-                    stack.extend(node)
-                    break
-    return size
+            found += node.values()
+        elif kind is list and not NESTED.isdisjoint(map(type, node)):
+            found += node
+    return len(found)
 
 
 def _size(rule: Json) -> int:

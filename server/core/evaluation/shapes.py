@@ -46,6 +46,9 @@ Shape: TypeAlias = tuple[Any, ...]
 Answer: TypeAlias = Callable[[Json], Resolution]
 
 NULL: Final[Shape] = ("null",)
+TRUE: Final[Shape] = ("true",)
+FALSE: Final[Shape] = ("false",)
+NOW: Final[Shape] = ("now",)
 COMPARISONS: Final = frozenset({"==", "!=", "===", "!==", "<", "<=", ">", ">="})
 CALLS: Final[Mapping[str, str]] = {
     "+": "add",
@@ -68,8 +71,11 @@ CHAIN_ARMS_MAX: Final = 8
 """Up to here comparing arm by arm beats a bisection."""
 
 _BETWEEN_OPERANDS: Final = 3
-_NESTED: Final = frozenset({list, dict})
+NESTED: Final = frozenset({list, dict})
 """Types that may hold logic; JSON has no subclass of them."""
+
+_ONLY_TEXTS: Final = frozenset({str})
+_NO_NUMBERS: Final[frozenset[float]] = frozenset()
 
 
 class Reader:
@@ -93,26 +99,30 @@ class Reader:
 
     def bind(self, constant: Any) -> int:
         """Take a constant out; gives its place."""
-        self.constants.append(constant)
-        return len(self.constants) - 1
+        constants = self.constants
+        place = len(constants)
+        constants.append(constant)
+        return place
 
     def result(self, rule: Json, answer: Answer) -> Shape:
         """Read a rule in result position, where a literal is a variant's key; `answer` finds the Resolution for it."""
-        if type(rule) is str:
+        kind = type(rule)
+        if kind is dict and len(rule) == 1:
+            ((name, operands),) = rule.items()
+            if type(operands) is list and operands:
+                if name == "if":
+                    return self._choose(operands, answer)
+                if name == "fractional":
+                    return self._draw(operands, answer)
+        elif kind is not list and kind is not dict:
             return ("answer", self.bind(answer(rule)))
-        match rule:
-            case None | bool() | str() | int() | float():
-                return ("answer", self.bind(answer(rule)))
-            case {"if": list(branches)} if len(rule) == 1 and branches:
-                return self._choose(branches, answer)
-            case {"fractional": list(arguments)} if len(rule) == 1 and arguments:
-                return self._draw(arguments, answer)
         return ("lookup", self.value(rule))
 
     def _choose(self, branches: Sequence[Json], answer: Answer) -> Shape:
         chain: list[Shape] = []
         for index in range(0, len(branches) - 1, 2):
-            chain += [self.value(branches[index]), self.result(branches[index + 1], answer)]
+            chain.append(self.value(branches[index]))
+            chain.append(self.result(branches[index + 1], answer))
         chain.append(self.result(branches[-1] if len(branches) % 2 else None, answer))
         return ("choose", *chain)
 
@@ -124,7 +134,7 @@ class Reader:
         otherwise = self.bind(answer(None))
         if not weights:
             return ("answer", otherwise)
-        if len(arms) > CHAIN_ARMS_MAX and not any(type(arm[0]) in _NESTED for arm in arms):
+        if len(arms) > CHAIN_ARMS_MAX and not any(type(arm[0]) in NESTED for arm in arms):
             answers = tuple(answer(arm[0]) for arm in arms)
             return ("draw_many", unit, otherwise, self.bind(answers), self.bind(hash_limits(weights)))
         results = tuple(self.result(arm[0], answer) for arm in arms)
@@ -137,37 +147,42 @@ class Reader:
     def value(self, rule: Json, scope: int = 0) -> Shape:
         """Read a rule whose value is wanted; scope counts the loops around it."""
         kind = type(rule)
-        if kind is dict and len(rule) == 1:
-            ((name, argument),) = rule.items()
-            return self._operator(name, argument, scope)
         if kind is str:
             return ("str", self.bind(rule))
-        match rule:
-            case None:
-                return NULL
-            case bool():
-                return ("true",) if rule else ("false",)
-            case int() | float():
-                return ("num", self.bind(as_double(rule)))
-            case list():
-                return self._list(rule, scope)
-        return ("object", self.bind(rule))
+        if kind is dict and len(rule) == 1:
+            ((name, argument),) = rule.items()
+            if name == "var" and type(argument) is str and not scope:
+                # Four in ten operators are an attribute without a path or a default.
+                path = _path(argument)
+                if len(path) == 1 and argument and argument != FLAGD:
+                    self.attributes.add(path[0])
+                    return ("attribute", self.bind(path[0]))
+            return self._operator(name, argument, scope)
+        if rule is None:
+            return NULL
+        if kind is bool:
+            return TRUE if rule else FALSE
+        if kind is list:
+            return self._list(rule, scope)
+        if kind is dict:
+            return ("object", self.bind(rule))
+        return ("num", self.bind(as_double(rule)))
 
     def _list(self, rule: list[Json], scope: int) -> Shape:
-        if _NESTED.isdisjoint(map(type, rule)):
+        if NESTED.isdisjoint(map(type, rule)):
             return ("list", self.bind(rule))
         return ("items", *(self.value(item, scope) for item in rule))
 
     def _operator(self, name: str, argument: Json, scope: int) -> Shape:
+        operands = argument if type(argument) is list else [argument]
         if name == "var":
-            return self._variable(argument if isinstance(argument, list) else [argument], scope)
-        if name in COMPARISONS and isinstance(argument, list):
-            return self._comparison(name, [self.value(operand, scope) for operand in argument])
+            return self._variable(operands, scope)
+        if name in COMPARISONS:
+            return self._comparison(name, [self.value(operand, scope) for operand in operands])
         if name == "$ref":
             return self._fail(f"$ref names {_shown(argument)}, which is not a segment of this flag set")
         if name == "fractional":
-            return self._fractional(argument if isinstance(argument, list) else [argument], scope)
-        operands = argument if isinstance(argument, list) else [argument]
+            return self._fractional(operands, scope)
         if name in LOOPS:
             return self._loop(name, operands, scope)
         if name == "missing":
@@ -186,8 +201,6 @@ class Reader:
         return self._plain(name, read, scope)
 
     def _plain(self, name: str, read: list[Shape], scope: int) -> Shape:
-        if name in COMPARISONS:
-            return self._comparison(name, read)
         if name in CALLS:
             return ("call", CALLS[name], *read)
         match name:
@@ -206,13 +219,16 @@ class Reader:
         return self._fail(f"{_shown(name)} is not an operator")
 
     def _comparison(self, name: str, read: list[Shape]) -> Shape:
-        operands = [*read, NULL, NULL][: max(2, len(read))]
-        is_between = name in ("<", "<=", ">", ">=") and len(read) >= _BETWEEN_OPERANDS
-        operands = operands[: _BETWEEN_OPERANDS if is_between else 2]
-        if ("now",) in operands and all(operand[0] in ("now", "num") for operand in operands):
-            self.clock_compared += operands.count(("now",))
+        if len(read) == 2:
+            operands, node = read, "compare"
+        elif name in ("<", "<=", ">", ">=") and len(read) >= _BETWEEN_OPERANDS:
+            operands, node = read[:_BETWEEN_OPERANDS], "between"
+        else:
+            operands, node = [*read, NULL, NULL][:2], "compare"
+        if NOW in operands and all(operand[0] in ("now", "num") for operand in operands):
+            self.clock_compared += operands.count(NOW)
             self.instants.update(self.constants[operand[1]] for operand in operands if operand[0] == "num")
-        return ("between", name, *operands) if is_between else ("compare", name, *operands)
+        return (node, name, *operands)
 
     def _fail(self, message: str) -> Shape:
         return ("fail", self.bind(Failure(ErrorCode.PARSE_ERROR, f"flag {self.flag_key!r}: {message}")))
@@ -220,11 +236,11 @@ class Reader:
     def _variable(self, operands: list[Json], scope: int) -> Shape:
         name = operands[0] if operands else None
         default = self.value(operands[1], scope) if len(operands) > 1 else NULL
-        if type(name) in _NESTED:
+        if type(name) in NESTED:
             return ("computed", self._data(scope), self.value(name, scope), default)
         if name is None or name == "":
             return self._data(scope)
-        path = _path(name) if isinstance(name, str) else tuple(text_of(name).split("."))
+        path = _path(name if type(name) is str else text_of(name))
         if scope == 0:
             if path[0] == FLAGD:
                 return self._flagd(path, default)
@@ -245,7 +261,7 @@ class Reader:
                 return ("str", self.bind(self.flag_key))
             case ("timestamp",):
                 self.clock_reads += 1
-                return ("now",)
+                return NOW
             case ():
                 self.clock_reads += 1
                 return ("flagd", self.bind(self.flag_key))
@@ -259,6 +275,8 @@ class Reader:
         return ("absent", *absent)
 
     def _member(self, needle: Shape, items: list[Json]) -> Shape | None:
+        if _ONLY_TEXTS.issuperset(map(type, items)):
+            return ("member", needle, self.bind(frozenset(items)), self.bind(_NO_NUMBERS), (bool(items), False, ()))
         if any(isinstance(item, float) and item != item for item in items):
             return None
         texts = frozenset(item for item in items if isinstance(item, str))
@@ -348,7 +366,7 @@ def _is_arm(arm: Json) -> bool:
 def _constant_weights(arms: list[Json]) -> tuple[int, ...] | None:
     """The weights when none is computed: () when `fractional` is null for them, None when one is computed."""
     given = [arm[1] if len(arm) > 1 else 1 for arm in arms if _is_arm(arm)]
-    if not _NESTED.isdisjoint(map(type, given)):
+    if not NESTED.isdisjoint(map(type, given)):
         return None
     weights = [operators.weight_of(weight) for weight in given]
     whole = tuple(weight for weight in weights if weight is not None)
