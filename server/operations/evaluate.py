@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, Final
 
 from server.core.errors import StoreUnavailable
@@ -122,8 +123,7 @@ async def resolve_batch(
         elif flag.static is not None:
             columns.append([places[flag.static]] * count)
         else:
-            evaluate = flag.evaluate
-            columns.append([places[evaluate(context, now)] for context in contexts])
+            columns.append(list(map(places.__getitem__, map(flag.evaluate, contexts, repeat(now)))))
             worked += count
         worked += 1
         if worked >= PACE_EVALUATIONS:

@@ -1,7 +1,8 @@
 """Decode an evaluation context from its bytes, only as far as a rule reads it.
 
-A context arrives as google.protobuf.Struct. Its attributes are separated without being decoded
-(protos/flagstaff/raw/v1/views.proto), and only those that are asked for become Python values.
+A context arrives as google.protobuf.Struct. Only the attributes that are asked for become Python values: quickly where
+all of the context is written as libraries write it (heads.py), else by protobuf, which separates them without decoding
+(protos/flagstaff/raw/v1/views.proto). Whatever is to be refused is refused by the second way.
 
 Bounds: the context's size and number of attributes are always checked. An attribute's depth is checked when it is
 read; one that nobody reads stays bytes and costs nothing. A depth of 1 is a list or an object, 2 one inside it.
@@ -9,13 +10,14 @@ read; one that nobody reads stays bytes and costs nothing. A depth of 1 is a lis
 
 from math import isfinite
 from struct import Struct as Layout
+from struct import error as LayoutError
 from typing import Final
 
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Value
 
 from protos.flagstaff.raw.v1.views_pb2 import StructView
-from server.core.errors import InvalidRequest, TooLarge
+from server.core.errors import FlagstaffError, InvalidRequest, TooLarge
 from server.core.json import Json
 from server.core.limits import (
     CONTEXT_ATTRIBUTES_MAX,
@@ -24,6 +26,7 @@ from server.core.limits import (
     CONTEXT_KEY_BYTES_MAX,
     CONTEXT_VALUE_BYTES_MAX,
 )
+from server.rpc.heads import AROUND_NAME_BYTES, HEADS, NAME_LENGTH_AT, learn_head
 
 # First byte of an encoded google.protobuf.Value: field number and wire type of its one member.
 _NUMBER: Final = 0x11
@@ -35,10 +38,22 @@ _FLAG_BYTES: Final = 2
 _ONE_BYTE_LENGTH_MAX: Final = 0x7F
 """Longest text whose length takes one byte."""
 
+_DOUBLE_BYTES: Final = 8
 _DOUBLE: Final = Layout("<d").unpack_from
 _SMALL_BYTES: Final = min(CONTEXT_KEY_BYTES_MAX, CONTEXT_VALUE_BYTES_MAX)
 """A context of up to this size cannot hold a key or value that is too long."""
 
+_ENTRY: Final = b"\x0a"
+"""The byte that begins an attribute; whatever else it stands in, a context has no more attributes than such bytes."""
+
+_NAMED_ENTRY_BYTES_MIN: Final = 5
+_FEW_BYTES: Final = _NAMED_ENTRY_BYTES_MIN * CONTEXT_ATTRIBUTES_MAX
+"""A context of up to this size cannot hold too many attributes."""
+
+_LENGTH_BYTES_MAX: Final = 3
+"""Of the length of an attribute in a context that is not too large."""
+
+_SEVEN_BITS: Final = 0x7F
 _SHOWN_CHARS: Final = 80
 
 _parse = StructView.FromString
@@ -51,10 +66,71 @@ def decode(raw: bytes, reads: frozenset[str] | None) -> dict[str, Json]:
     Numbers are floats, as on the wire.
     Errors: InvalidRequest for bytes that are no context; TooLarge when a bound is passed. Nothing else.
     """
-    if not raw:
-        return {}
-    if len(raw) > CONTEXT_BYTES_MAX:
-        raise TooLarge(f"context has {len(raw)} bytes, at most {CONTEXT_BYTES_MAX} are allowed")
+    size = len(raw)
+    if size > CONTEXT_BYTES_MAX:
+        raise TooLarge(f"context has {size} bytes, at most {CONTEXT_BYTES_MAX} are allowed")
+    if size > _FEW_BYTES and raw.count(_ENTRY) > CONTEXT_ATTRIBUTES_MAX:
+        return _thoroughly(raw, reads)
+    context: dict[str, Json] = {}
+    find = HEADS.get
+    at = 0
+    try:
+        while at < size:
+            head = find(raw[at : at + raw[at + NAME_LENGTH_AT] + AROUND_NAME_BYTES]) or learn_head(raw, at)
+            if head is None:
+                at = _take_one(raw, at, reads, context)
+                continue
+            name, skip_bytes, text_bytes, value = head
+            at += skip_bytes
+            if text_bytes > 0:
+                start = at
+                at += text_bytes
+                if reads is None or name in reads:
+                    context[name] = raw[start:at].decode()
+            elif reads is None or name in reads:
+                if text_bytes:
+                    (value,) = _DOUBLE(raw, at - _DOUBLE_BYTES)
+                    if not isfinite(value):
+                        raise _Unusual
+                context[name] = value
+    except (_Unusual, IndexError, LayoutError, UnicodeDecodeError, DecodeError, FlagstaffError):
+        at = -1
+    # Malformed, too large, or written as no library does: the thorough way knows which.
+    return context if at == size else _thoroughly(raw, reads)
+
+
+class _Unusual(Exception):
+    """The context is not a sequence of attributes with nothing between them."""
+
+
+def _take_one(raw: bytes, at: int, reads: frozenset[str] | None, context: dict[str, Json]) -> int:
+    """Read one attribute without a head by protobuf; gives the place after it.
+
+    Errors: those that `decode` expects, for what is no good or cannot be read by itself.
+    """
+    start, size, shift = at + 1, 0, 0
+    if raw[at : at + 1] != _ENTRY:
+        raise _Unusual
+    while True:
+        byte = raw[start]
+        size |= (byte & _SEVEN_BITS) << shift
+        start, shift = start + 1, shift + 7
+        if byte <= _SEVEN_BITS:
+            break
+        if shift == 7 * _LENGTH_BYTES_MAX:
+            raise _Unusual
+    if start + size > len(raw):
+        raise _Unusual
+    # One, or none: protobuf takes an entry with an unknown field in it for no entry.
+    for name, encoded in _parse(raw[at : start + size]).fields.items():
+        _check_size(name, encoded)
+        if reads is None or name in reads:
+            context[name] = _value(name, encoded)
+    return start + size
+
+
+def _thoroughly(raw: bytes, reads: frozenset[str] | None) -> dict[str, Json]:
+    """The attributes by protobuf. Errors: as `decode`."""
     try:
         fields = _parse(raw).fields
     except DecodeError:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from protos.flagstaff.raw.v1.views_pb2 import StructView
 from server.core.errors import InvalidRequest, TooLarge
 from server.core.limits import (
     CONTEXT_ATTRIBUTES_MAX,
@@ -19,7 +21,8 @@ from server.core.limits import (
 )
 from server.rpc.context import decode
 from server.rpc.convert import field
-from tests.fakes import struct_bytes
+from server.rpc.heads import HEADS, HEADS_MAX
+from tests.fakes import struct, struct_bytes
 
 # A lone surrogate is no text: no protobuf library can send one.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -77,6 +80,71 @@ def test_any_value_decodes_as_protobuf_does(value: bytes) -> None:
     reference = Struct(fields={"k": Value.FromString(value)})
 
     assert json_format.MessageToDict(reference) == decode(entry(b"k", value), None)
+
+
+def scalar_bytes(scalar: Any) -> bytes:
+    """A google.protobuf.Value."""
+    encoded: bytes = struct({"k": scalar}).fields["k"].SerializeToString()
+    return encoded
+
+
+# Attributes as libraries write them and in every other way that the wire format knows: names and values of any length,
+# in any order or missing, lengths written with more bytes than they need, fields that nobody knows, cut ends.
+keys = st.sampled_from([b"", b"k", b"tier", "é".encode(), b"n" * 121, b"n" * 130])
+written = st.one_of(
+    st.lists(pieces, max_size=2).map(b"".join),
+    st.binary(max_size=12),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=100, max_size=140).map(scalar_bytes),
+    st.floats(allow_nan=False, allow_infinity=False).map(scalar_bytes),
+    scalars.map(scalar_bytes),
+)
+bodies = st.one_of(
+    st.tuples(keys, written).map(lambda both: field(1, both[0]) + field(2, both[1])),
+    st.tuples(keys, written).map(lambda both: field(2, both[1]) + field(1, both[0])),
+    st.tuples(keys, written, st.binary(max_size=4)).map(lambda all_: field(1, all_[0]) + field(2, all_[1]) + all_[2]),
+    keys.map(lambda key: field(1, key)),
+    written.map(lambda value: field(2, value)),
+)
+contexts = st.lists(
+    st.one_of(
+        bodies.map(lambda body: field(1, body)),
+        bodies.map(lambda body: b"\x0a" + bytes([len(body) % 128 | 0x80, len(body) // 128]) + body),
+        bodies.map(lambda body: b"\x0a" + bytes([len(body) % 128 | 0x80, len(body) // 128 | 0x80, 0]) + body),
+        st.sampled_from([b"\x0a\x00", b"\x12\x00", b"\x78\x01", b"\x0a", b"\x0a\x7f", b"\x00"]),
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+def decoded_by_protobuf(raw: bytes, reads: frozenset[str] | None) -> dict[str, Any] | None:
+    """What protobuf's own messages say; None for what must be refused."""
+    try:
+        fields = StructView.FromString(raw).fields
+        wanted = [name for name in fields if reads is None or name in reads]
+        told = {name: json_format.MessageToDict(Value.FromString(fields[name])) for name in wanted}
+    except (DecodeError, json_format.SerializeToJsonError, ValueError):
+        return None
+    return told
+
+
+@given(contexts, st.none() | st.frozensets(st.sampled_from(["", "k", "tier", "é", "n" * 121, "n" * 130]), max_size=4))
+@settings(max_examples=500)
+def test_any_context_decodes_as_protobuf_does(raw: bytes, reads: frozenset[str] | None) -> None:
+    """However a context is written, the quick way gives what protobuf's own messages say, or both refuse it."""
+    expected = decoded_by_protobuf(raw, reads)
+    if expected is not None:
+        assert expected == decode(raw, reads)
+        return
+    with pytest.raises((InvalidRequest, TooLarge)):
+        decode(raw, reads)
+
+
+def test_heads_are_bounded() -> None:
+    """However many names clients invent, what is remembered of them has a bound."""
+    for number in range(HEADS_MAX + 10):
+        decode(struct_bytes({f"name-{number}": True}), None)
+
+    assert 0 < len(HEADS) <= HEADS_MAX
 
 
 @pytest.mark.parametrize(
