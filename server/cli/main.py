@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli import backup, check, evaluate, export, flags, import_, migrate, profile, serve, token
+from server.cli import audit, backup, check, evaluate, export, flags, import_, migrate, profile, serve, token
 from server.cli.options import option
 from server.cli.remote import Chosen
 
@@ -52,6 +52,7 @@ app.command("check", help=check.HELP)(check.check)
 app.command("migrate", help=migrate.HELP)(migrate.migrate)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
+app.add_typer(audit.app, name="audit")
 app.add_typer(profile.app, name="profile")
 app.add_typer(token.app, name="token")
 

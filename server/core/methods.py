@@ -23,6 +23,15 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **_methods("flagd.evaluation.v1.Service", {Action.EVALUATE: ("ResolveAll", *_FLAGD)}),
     **_methods("flagd.evaluation.v2.Service", {Action.EVALUATE: _FLAGD}),
     **_methods("flagd.sync.v1.FlagSyncService", {Action.SYNC: ("SyncFlags", "FetchAllFlags", "GetMetadata")}),
+    **_methods(
+        "flagstaff.v1.AuditService",
+        {
+            Action.READ: (
+                *("ListAuditEntries", "ListAuditTrails", "WatchAuditEntries", "ExportAuditEntries", "GetAuditHead"),
+                "VerifyAuditTrail",
+            ),
+        },
+    ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
         "flagstaff.v1.TokenService",

@@ -46,6 +46,10 @@ class Drain:
             for callback in self._when_ending:
                 callback()
 
+    async def ended(self) -> None:
+        """Wait until streams must end."""
+        await self._ending.wait()
+
     async def wait_ending(self, timeout_s: float) -> bool:
         """Wait until streams must end, but not longer than a time; whether they must."""
         try:

@@ -3,8 +3,10 @@
 from sqlalchemy import Engine
 
 from server.live.recent import RecentContexts
+from server.operations.audit import Audit
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
+from server.rpc.audit import audit_table
 from server.rpc.management import Management
 from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
@@ -19,6 +21,7 @@ def management_table(
     `recent` holds contexts that were evaluated lately, for simulations; None where none are kept.
     """
     return merge(
+        audit_table(management, Audit(engine, tokens.secret)),
         simulation_table(management, writer, recent),
         token_table(management, tokens),
     )

@@ -29,6 +29,7 @@ THREADS_MAX: Final = 8
 LINES_MAX: Final = 1_000
 """Differences that a reply names; an import may make more than a message holds."""
 
+T = TypeVar("T")
 Request = TypeVar("Request", bound=Message)
 Read: TypeAlias = Callable[[Any, Principal], Message]
 """(request, who asks) -> reply."""
@@ -109,7 +110,7 @@ class Management:
         """How a request asks for its write."""
         return write_of(request.options, principal, action=action_of(path), now=self.clock())
 
-    async def run(self, operation: Callable[[], bytes]) -> bytes:
+    async def run(self, operation: Callable[[], T]) -> T:
         """Run an operation beside the loop."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, operation)
 

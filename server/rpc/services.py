@@ -19,7 +19,7 @@ from server.rpc.health import SERVICE as HEALTH_SERVICE
 from server.rpc.health import Health
 from server.rpc.recording import recorded
 from server.rpc.reflection import reflection_table
-from server.rpc.streams import NO_AGE, StreamAge, lasting
+from server.rpc.streams import NO_AGE, StreamAge, ending, lasting
 from server.rpc.table import Table, merge, services
 from server.rpc.watch import watch_table
 
@@ -67,7 +67,7 @@ def make_services(  # noqa: PLR0913  (each is one thing that a server is told)
     streams = merge(watch_table(holder, hub, clock=clock, seen=seen), flagd_events_table(holder, hub))
     evaluation = enriched(recorded(merge(own, flagd, streams), holder, recent), enrichment)
     sync = flagd_sync_table(holder, hub, static_context=enrichment.static, metadata=sync_metadata)
-    answering = merge(lasting(merge(evaluation, sync), stream_age), management)
+    answering = merge(lasting(merge(evaluation, sync), stream_age), ending(management, drain))
     health = Health((*services(answering), HEALTH_SERVICE), lambda: holder.ready, drain=drain)
     table = merge(answering, health.table())
     if reflection:

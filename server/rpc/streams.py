@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from server.live.watch import TooManySubscribers
 from server.rpc.call import Abort, Call, OrderlyEnd
+from server.rpc.drain import Drain
 from server.rpc.status import Status
 from server.rpc.table import Kind, Table
 
@@ -17,6 +18,7 @@ AGE_JITTER: Final = 0.1
 
 PUSHBACK_MS_MIN: Final = 2_000
 PUSHBACK_MS_MAX: Final = 10_000
+_STOPPING: Final = "the server is stopping; open a new stream"
 PUSHBACK_HEADER: Final = "grpc-retry-pushback-ms"
 
 
@@ -62,7 +64,7 @@ def _lasting(function: Callable[..., Any], age: StreamAge) -> Callable[..., Any]
                 try:
                     message = await (anext(messages) if ends_at is None else _before(ends_at, anext(messages)))
                 except StopAsyncIteration:
-                    raise OrderlyEnd(Status.UNAVAILABLE, "the server is stopping; open a new stream") from None
+                    raise OrderlyEnd(Status.UNAVAILABLE, _STOPPING) from None
                 except TimeoutError:
                     told = f"the stream has lasted for {age_s or 0:.0f} s, the most here; open a new one"
                     raise OrderlyEnd(Status.DEADLINE_EXCEEDED, told) from None
@@ -71,6 +73,48 @@ def _lasting(function: Callable[..., Any], age: StreamAge) -> Callable[..., Any]
                 yield message
 
     return serve
+
+
+def ending(table: Table, drain: Drain) -> Table:
+    """The same table, whose server streams end when the server stops, whatever they wait for."""
+    return {
+        path: replace(handler, function=_ending(handler.function, drain))
+        if handler.kind is Kind.SERVER_STREAM
+        else handler
+        for path, handler in table.items()
+    }
+
+
+def _ending(function: Callable[..., Any], drain: Drain) -> Callable[..., Any]:
+    async def serve(raw: bytes, call: Call) -> AsyncIterator[bytes]:
+        async with aclosing(function(raw, call)) as messages, _Task(drain.ended()) as stopping:
+            while True:
+                async with _Task(anext(messages, None)) as next_message:
+                    await asyncio.wait((next_message, stopping), return_when=asyncio.FIRST_COMPLETED)
+                    if not next_message.done():
+                        raise OrderlyEnd(Status.UNAVAILABLE, _STOPPING)
+                    message = next_message.result()
+                if message is None:
+                    return
+                yield message
+
+    return serve
+
+
+class _Task:
+    """A task that does not outlive its block."""
+
+    def __init__(self, what: Awaitable[Any]) -> None:
+        self._task = asyncio.ensure_future(what)
+
+    async def __aenter__(self) -> "asyncio.Future[Any]":
+        return self._task
+
+    async def __aexit__(self, *_raised: object) -> None:
+        if not self._task.done():
+            self._task.cancel()
+            # An iterator may not be closed while it is asked for its next value.
+            await asyncio.wait((self._task,))
 
 
 async def _before(ends_at: float, message: Awaitable[bytes]) -> bytes:

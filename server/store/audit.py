@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from sqlalchemy import Connection, Engine, Select, String, func, insert, or_, select, type_coerce
 from sqlalchemy.exc import OperationalError
 
-from server.core.audit import GENESIS, ROW, AuditEntry, Row, chain_hash
+from server.core.audit import GENESIS, ROW, SERVER_TRAIL, AuditEntry, Row, chain_hash
 from server.core.trails import Mark, Verification, Verified
 from server.store import tables
 from server.store.engine import reading, strictly_decoded
@@ -156,8 +156,8 @@ def read_head(connection: Connection, project: str) -> Mark:
 
 
 def list_trails(connection: Connection) -> list[str]:
-    """Every project that exists or has entries; "" is the server's own trail."""
-    found = set(connection.execute(select(tables.projects.c.key)).scalars())
+    """The server's own trail, "", and that of every project that exists or has entries."""
+    found = {SERVER_TRAIL, *connection.execute(select(tables.projects.c.key)).scalars()}
     newest: Any = None
     while True:
         # From one to the next by the index: a trail may have millions of entries.
