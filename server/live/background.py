@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from server.core.errors import FlagstaffError
 from server.store.engine import writing
-from server.store.leases import Lease, acquire, release, renew, require
+from server.store.leases import Lease, acquire, release, renew, require, turn
 
 TTL_S: Final = 15.0
 """How long nobody works after a process died; it renews three times as often."""
@@ -49,12 +49,14 @@ class Hold:
         self._lost.set()
 
     @contextmanager
-    def fenced(self) -> Iterator[Connection]:
+    def fenced(self, *, alone: bool = True) -> Iterator[Connection]:
         """A transaction in which nobody else can take the work over: what is done in the block is done by one.
 
+        When it is not `alone`, others write meanwhile: for a block that writes nothing that others write too.
         Errors: LeaseLost when it was taken over before, so that the block is not entered; as `writing`.
         """
-        with writing(self._engine) as connection:
+        transaction = writing(self._engine) if alone else turn(self._engine, self.lease.name)
+        with transaction as connection:
             try:
                 require(connection, self.lease)
             except FlagstaffError:

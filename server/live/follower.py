@@ -1,13 +1,13 @@
 """Follow the database: load what it has, notice what commits change, outlive its absence."""
 
 import logging
-import os
 import random
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -22,13 +22,10 @@ from server.live.holder import Holder, Serving
 from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
 from server.live.watch import SetChange
-from server.store.engine import data_version, reading, shown, translated
+from server.store.engine import is_there, reading, shown, watching
 from server.store.environments import list_environments
 from server.store.flagsets import stream_documents
 from server.store.schema import is_newest
-
-POLL_S: Final = 0.02
-"""SQLite tells cheaply that another connection committed: some 5 us a look."""
 
 RETRY_S: Final = 1.0
 """Between two attempts to reach a database that is gone; up to half of it is added by chance."""
@@ -39,9 +36,6 @@ KEEP_AFTER_S: Final = 5.0
 KEEP_LAST_S: Final = 3.0
 KEEP_LAST_RETRY_S: Final = 0.05
 """When stopping, for what another process keeps at the same time."""
-
-KEEPER: Final = "last-known-good"
-"""The lease of the one process that writes the files."""
 
 log = logging.getLogger("flagstaff.live")
 
@@ -56,7 +50,7 @@ class Follower:
         *,
         last_known_good: LastKnownGood | None = None,
         changed: Callable[[Sequence[SetChange]], None] = lambda changes: None,
-        poll_s: float = POLL_S,
+        poll_s: float | None = None,
         retry_s: float = RETRY_S,
         keep_after_s: float = KEEP_AFTER_S,
     ) -> None:
@@ -109,11 +103,11 @@ class Follower:
     def _open(self) -> None:
         """Bring the schema up to date. Errors: StoreUnavailable, StoreCorrupt."""
         known = self._holder.loaded or (self._kept is not None and self._kept.any())
-        if known and self._file() is None:
-            # Far more often a volume that is not mounted than a wish to begin anew.
+        if known and not is_there(self._engine):
+            # Far more often a volume that is not mounted, or a wrong name, than a wish to begin anew.
             raise StoreUnavailable(
-                f"{shown(self._engine)} does not exist, though flag sets from it are known; "
-                "bring the file back, or run `flagstaff migrate` to begin anew"
+                f"{shown(self._engine)} does not exist or is empty, though flag sets from it are known; "
+                "bring it back, or run `flagstaff migrate` to begin anew"
             )
         if is_newest(self._engine):
             return
@@ -126,28 +120,19 @@ class Follower:
 
     def _look_on(self) -> None:
         """Refresh at once, then at every commit. Returns when stopping. Errors: as the store's."""
-        file = self._file()
-        with translated(self._engine), self._engine.connect() as connection:
-            seen: int | None = None
+        with watching(self._engine) as watch:
+            poll_s = watch.poll_s if self._poll_s is None else self._poll_s
+            seen: object = None
             while not self._stopping.is_set():
-                if self._file() != file:
-                    # An open connection would follow the old file for ever.
-                    self._engine.dispose()
-                    raise StoreUnavailable(f"the file of {shown(self._engine)} was taken away or replaced")
-                version = data_version(connection)
+                version = watch.version()
                 if version != seen or self._wake.is_set():
                     self._wake.clear()
                     self._refresh()
                     seen = version
-                self._stopping.wait(self._poll_s)
+                watch.wait(poll_s, until=self._is_awake)
 
-    def _file(self) -> tuple[int, int] | None:
-        """Which file the database is; None when there is none."""
-        try:
-            status = os.stat(self._engine.url.database or "")
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+    def _is_awake(self) -> bool:
+        return self._stopping.is_set() or self._wake.is_set()
 
     def _refresh(self) -> None:
         serving = self._holder.serving
@@ -231,12 +216,13 @@ class Follower:
 
     def _keep_now(self) -> bool:
         """Keep what changed; False when another process is at it."""
+        assert self._kept is not None
         with self._unkept_lock:
             self._unkept = {name: each for name, each in self._unkept.items() if not self._is_kept(name, *each)}
             if not self._unkept:
                 return True
         try:
-            return run_alone(self._engine, KEEPER, self._keep_all)
+            return run_alone(self._engine, keeper_of(self._kept), self._keep_all)
         except Exception as error:
             # Whatever is in the database, the thread must live on.
             if str(error) != self._keep_reported:
@@ -270,7 +256,7 @@ class Follower:
     def _keep_one(self, name: str, environment: Environment, good_since: datetime, hold: Hold) -> None:
         assert self._kept is not None
         if name not in self._holder.serving.snapshots:
-            with hold.fenced():
+            with hold.fenced(alone=False):
                 self._kept.forget(environment)
             return
         with reading(self._engine) as connection:
@@ -281,7 +267,13 @@ class Follower:
                 return
             # Nobody waits for it before the end.
             unhurried = replace(stored, flags=paced(stored.flags, ended=self._stopping))
-            self._kept.write(unhurried, now=datetime.now(UTC), fenced=hold.fenced)
+            fenced = partial(hold.fenced, alone=False)
+            self._kept.write(unhurried, now=datetime.now(UTC), fenced=fenced)
+
+
+def keeper_of(kept: LastKnownGood) -> str:
+    """The lease of the one process that writes the files of a directory; each machine has one. Errors: OSError."""
+    return f"last-known-good/{kept.identity()}"
 
 
 def _current(connection: Connection, before: Snapshot | None, environment: Environment, revision: int) -> Snapshot:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,6 +83,19 @@ class LastKnownGood:
             return int(head["revision"]), datetime.fromisoformat(head["writtenAt"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def identity(self) -> str:
+        """What tells this directory from all others, on any machine; made when it is first asked. Errors: OSError."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / "identity"
+        if not path.exists():
+            temporary = path.with_suffix(f".{os.getpid()}{UNFINISHED_SUFFIX}")
+            temporary.write_text(uuid.uuid4().hex)
+            # Several processes may be at it: the first one's is everybody's.
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            temporary.unlink()
+        return path.read_text().strip()
 
     def any(self) -> bool:
         """Whether any flag set is kept here."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from pathlib import Path
 
 from sqlalchemy import Engine
 
 from server.core.errors import StoreUnavailable
 from server.store import migrations
+from server.store.engine import is_there as has_content
 from server.store.engine import open_engine, shown
 
 
@@ -28,7 +28,7 @@ def open_to_read(url: str) -> Iterator[Engine]:
     Errors: StoreUnavailable when it is absent or older, StoreCorrupt, InvalidRequest for a URL that is none.
     """
     with _opened(url) as engine:
-        if not _exists(engine):
+        if not has_content(engine):
             raise StoreUnavailable(
                 f"{shown(engine)} does not exist; name the right one with --database-url, "
                 "or make it with `flagstaff import FILE`"
@@ -54,13 +54,27 @@ def migrate(url: str) -> list[str]:
 def read_state(url: str) -> DatabaseState:
     """How the database stands, without making or changing it. Errors: StoreUnavailable, StoreCorrupt."""
     with _opened(url) as engine:
-        return DatabaseState(migrations.schema_state(engine)) if _exists(engine) else DatabaseState.ABSENT
+        return DatabaseState(migrations.schema_state(engine)) if has_content(engine) else DatabaseState.ABSENT
 
 
 def is_there(url: str) -> bool:
     """Whether the database exists. Errors: InvalidRequest for a URL that is none."""
     with _opened(url) as engine:
-        return _exists(engine)
+        return has_content(engine)
+
+
+def local_name(url: str) -> str:
+    """A path for what belongs to the database and is kept on this machine: beside its file, or in this directory.
+
+    Errors: InvalidRequest for a URL that is none.
+    """
+    with _opened(url) as engine:
+        address = engine.url
+    if address.get_backend_name() == "sqlite":
+        return address.database or ""
+    # The port tells two servers of one machine apart; a host may be an address with colons, or a directory.
+    host = (address.host or "local").replace("/", "_").replace(":", "_")
+    return f"{address.database}@{host}{f'_{address.port}' if address.port else ''}"
 
 
 @contextmanager
@@ -70,8 +84,3 @@ def _opened(url: str) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-def _exists(engine: Engine) -> bool:
-    # Looking by a connection would make an empty file.
-    return Path(engine.url.database or "").exists()

@@ -123,7 +123,7 @@ def commit_all(
     check_order(order)
     change_count = sum(len(part.changes) for part in parts)
     try:
-        with collector_paused(change_count), writing(engine) as connection:
+        with collector_paused(change_count), writing(engine, about=f"project/{order.project}") as connection:
             failpoints.reach("commit.begin")
             committed = _repeated(connection, order) or _commit(connection, order)
             if dry_run:

@@ -5,6 +5,7 @@ A lease is an optimisation: it keeps others from trying. What makes an effect ha
 Only the database's clock counts, so that processes with different clocks agree.
 """
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,7 +40,7 @@ def acquire(engine: Engine, name: str, *, holder: str, ttl_s: float) -> Lease | 
     with reading(engine) as connection:
         if not _is_free(connection, name):
             return None
-    with writing(engine) as connection:
+    with turn(engine, name) as connection:
         if not _is_free(connection, name):
             return None
         last = connection.execute(select(_COLUMN.token).where(_COLUMN.name == name)).scalar()
@@ -53,7 +54,7 @@ def acquire(engine: Engine, name: str, *, holder: str, ttl_s: float) -> Lease | 
 
 def renew(engine: Engine, lease: Lease) -> bool:
     """Hold it for another `ttl_s` from now; False when it is lost. Errors: StoreUnavailable, StoreCorrupt."""
-    with writing(engine) as connection:
+    with turn(engine, lease.name) as connection:
         if not held(connection, lease):
             return False
         connection.execute(_of(lease).values(expires_at=_end(connection, lease.ttl_s)))
@@ -62,7 +63,7 @@ def renew(engine: Engine, lease: Lease) -> bool:
 
 def release(engine: Engine, lease: Lease) -> None:
     """Let others take it at once. Nothing happens when it is lost already. Errors: StoreUnavailable, StoreCorrupt."""
-    with writing(engine) as connection:
+    with turn(engine, lease.name) as connection:
         # The row stays, for its token.
         connection.execute(_of(lease).values(holder="", expires_at=database_now(connection)))
 
@@ -74,7 +75,7 @@ def held(connection: Connection, lease: Lease) -> bool:
 
 
 def require(connection: Connection, lease: Lease) -> None:
-    """Refuse to go on without the lease. In a transaction of `writing` nobody can take it before that ends.
+    """Refuse to go on without the lease; in a transaction of `writing` about everything nobody takes it until its end.
 
     Errors: LeaseLost.
     """
@@ -83,6 +84,12 @@ def require(connection: Connection, lease: Lease) -> None:
             f"lease {lease.name!r} is no longer held by {lease.holder} with token {lease.token}; "
             "another process may do its work now"
         )
+
+
+def turn(engine: Engine, name: str) -> AbstractContextManager[Connection]:
+    """A transaction in which nobody else can take, keep or give back this lease. Errors: as `writing`."""
+    # Nobody who watches for commits cares who works.
+    return writing(engine, about=f"lease/{name}", tells=False)
 
 
 def _is_free(connection: Connection, name: str) -> bool:

@@ -75,7 +75,7 @@ def restore(
     with _staged(stream, header) as stage, reading(stage) as content:
         if not accept_broken_trail:
             _check_trail(content)
-        with collector_paused(), writing(engine) as connection:
+        with collector_paused(), writing(engine, unhurried=True) as connection:
             return _replace(connection, content, header, why=(actor, now, reason), replace=replace)
 
 

@@ -33,7 +33,7 @@ def migrate(engine: Engine, *, target: str = "head") -> list[str]:
     if schema_state(engine) is SchemaState.CURRENT:
         return []
     config = _config()
-    with writing(engine) as connection:
+    with writing(engine, unhurried=True) as connection:
         _refuse_ahead(_state(connection), engine)
         _refuse_foreign(connection, engine)
         config.attributes["connection"] = connection
