@@ -4,8 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, cast, select
-from sqlalchemy import LargeBinary as Bytes
+from sqlalchemy import Connection, Select, Table, select
 
 from server.core.definitions.problems import Problems
 from server.core.environments import Environment
@@ -14,12 +13,15 @@ from server.core.flagsets import FlagSet
 from server.core.keylists import KeyList
 from server.core.segments import Segment
 from server.store import tables
+from server.store.columns import stored_text
 from server.store.environments import read_environment
 from server.store.garbage import collector_paused
 from server.store.keylists import load_key_lists
 from server.store.mapping import Document, merged, parse, parse_flag, parse_segment
 
 KEYS_PER_QUERY: Final = 500
+ROWS_AT_ONCE: Final = 500
+"""Of a streamed set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def stream_documents(connection: Connection, *, project: str, environment: str) 
         stored.revision,
         segments,
         load_key_lists(connection, stored.environment, segments),
-        _flags(connection, project, environment, keys=None),
+        _flags(connection, project, environment, keys=None, at_once=ROWS_AT_ONCE),
     )
 
 
@@ -145,8 +147,8 @@ def in_parts(query: Select[Any], column: Any, keys: Collection[str] | None) -> I
 
 
 def raw(column: Any) -> Any:
-    """A document's column as bytes: text that is not UTF-8 must show as damaged, not be mended by the driver."""
-    return cast(column, Bytes)
+    """A document's column as it is stored: text that is not UTF-8 must show as damaged, not be mended by the driver."""
+    return stored_text(column)
 
 
 def _read(stored: StoredFlagSet) -> FlagSet:
@@ -172,7 +174,12 @@ def at_hand(segment: Segment, key_lists: Mapping[str, KeyList]) -> Segment:
 
 
 def _flags(
-    connection: Connection, project: str, environment: str, *, keys: Collection[str] | None
+    connection: Connection,
+    project: str,
+    environment: str,
+    *,
+    keys: Collection[str] | None,
+    at_once: int | None = None,
 ) -> Iterator[tuple[str, Document | None]]:
     flag, config = tables.flags, tables.flag_configs
     query = (
@@ -181,6 +188,8 @@ def _flags(
         .where(config.c.project == project, config.c.environment == environment)
         .order_by(config.c.key)
     )
+    if at_once is not None:
+        query = query.execution_options(yield_per=at_once)
     for part in in_parts(query, config.c.key, keys):
         for key, flag_raw, config_raw in connection.execute(part):
             yield _key(key), merged(parse(flag_raw), parse(config_raw))

@@ -76,6 +76,11 @@ def parse(raw: bytes | str | None) -> Document | None:
     return document if isinstance(document, dict) else None
 
 
+def as_text(raw: bytes | str) -> str:
+    """A stored document as text, whatever is in it."""
+    return raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
+
+
 def merged(flag_part: Document | None, config_part: Document | None) -> Document | None:
     """Both parts of a flag as one document; None when one of them is damaged."""
     return None if flag_part is None or config_part is None else {**flag_part, **config_part}

@@ -28,7 +28,7 @@ from server.core.references import Target
 from server.core.segments import Segment
 from server.store import tables
 from server.store.flagsets import in_parts, raw
-from server.store.mapping import Document, FlagText, merged, parse, parse_flag, parse_segment
+from server.store.mapping import Document, FlagText, as_text, merged, parse, parse_flag, parse_segment
 
 WHOLE_SET_FROM: Final = 1_000
 """With this many things in sight it is quicker to read all than to choose."""
@@ -212,11 +212,11 @@ class _Loading:
     damaged: set[Target]
 
 
-def _add_flag(loaded: _Loading, key: str, flag_raw: bytes, config_raw: bytes | None) -> None:
-    loaded.flag_parts[key] = flag_raw.decode("utf-8", "replace")
+def _add_flag(loaded: _Loading, key: str, flag_raw: bytes | str, config_raw: bytes | str | None) -> None:
+    loaded.flag_parts[key] = as_text(flag_raw)
     if config_raw is None:
         return
-    loaded.config_texts[key] = config_raw.decode("utf-8", "replace")
+    loaded.config_texts[key] = as_text(config_raw)
     definition = parse_flag(key, merged(parse(flag_raw), parse(config_raw)), problems=Problems())
     if definition is None:
         loaded.damaged.add(("flag", key))
@@ -225,8 +225,8 @@ def _add_flag(loaded: _Loading, key: str, flag_raw: bytes, config_raw: bytes | N
     loaded.flags[key] = definition
 
 
-def _add_segment(loaded: _Loading, key: str, segment_raw: bytes) -> None:
-    loaded.segment_texts[key] = segment_raw.decode("utf-8", "replace")
+def _add_segment(loaded: _Loading, key: str, segment_raw: bytes | str) -> None:
+    loaded.segment_texts[key] = as_text(segment_raw)
     segment = parse_segment(key, parse(segment_raw), problems=Problems())
     if segment is None:
         loaded.damaged.add(("segment", key))

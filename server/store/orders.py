@@ -12,11 +12,13 @@ from server.core.changes import (
     DeleteEnvironment,
     DeleteProject,
     Preview,
+    UpdateEnvironment,
     UpdateProject,
 )
+from server.core.environments import Environment
 from server.core.errors import InvalidRequest, TooLarge
 from server.core.flagsets import FlagSet
-from server.core.limits import TEXT_CHARS_MAX
+from server.core.limits import KEY_CHARS_MAX, TEXT_CHARS_MAX
 from server.core.policies import Permit
 from server.store.saving import Cause
 from server.store.versions import Thing
@@ -85,13 +87,21 @@ def check_order(order: Order) -> None:
     if why.now.tzinfo is None:
         raise InvalidRequest(f"instant {why.now} has no time zone")
     for name, text in (("actor", why.actor), ("reason", why.reason), ("cause", why.cause), ("id", why.request_id)):
-        if len(text) > TEXT_CHARS_MAX:
-            raise TooLarge(f"the commit's {name} has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
+        most = KEY_CHARS_MAX if name == "id" else TEXT_CHARS_MAX
+        if len(text) > most:
+            raise TooLarge(f"the commit's {name} has {len(text)} characters, at most {most} are allowed")
+        _refuse_nul(text, f"the commit's {name}")
     names = [part.environment for part in order.parts]
     if not names or len(set(names)) < len(names):
         raise InvalidRequest("a commit has one part for each environment that it changes, and at least one")
     for part in order.parts:
         _check_part(order, part)
+
+
+def _refuse_nul(text: str | None, what: str) -> None:
+    # PostgreSQL keeps no text with it; both kinds of database take the same.
+    if text and "\0" in text:
+        raise InvalidRequest(f"{what} has the character NUL, which cannot be stored; take it out")
 
 
 def _check_part(order: Order, part: Part) -> None:
@@ -101,6 +111,10 @@ def _check_part(order: Order, part: Part) -> None:
             raise InvalidRequest(f"a commit to project {order.project!r} cannot create project {change.key!r}")
         if isinstance(change, CreateEnvironment) and change.environment.flag_set != flag_set:
             raise InvalidRequest(f"a commit to {flag_set!r} cannot create {change.environment.flag_set!r}")
+        about = change.environment if isinstance(change, CreateEnvironment) else change
+        if isinstance(about, CreateProject | UpdateProject | Environment | UpdateEnvironment):
+            for name in ("name", "description", "source"):
+                _refuse_nul(getattr(about, name, None), f"the {name}")
         if not part.environment and not isinstance(change, CreateProject | UpdateProject | DeleteProject):
             raise InvalidRequest(f"a commit with {type(change).__name__} needs an environment")
         if isinstance(change, DeleteEnvironment) and len(part.changes) > 1:

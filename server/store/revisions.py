@@ -13,7 +13,7 @@ from server.store.environments import read_environment
 from server.store.flagsets import StoredFlagSet, raw
 from server.store.garbage import collector_paused
 from server.store.keylists import load_key_lists
-from server.store.mapping import Document, environment_from_text, parse
+from server.store.mapping import Document, as_text, environment_from_text, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _stored_at(connection: Connection, project: str, environment: str, *, revisi
         raise NotFound(
             f"'{project}/{environment}' was deleted at revision {revision}; it has revisions before and after"
         )
-    then = environment_from_text(project, environment, text.decode())
+    then = environment_from_text(project, environment, as_text(text))
     segments = {key: parse(document) for key, document in of_kind["segment"].items() if document is not None}
     return StoredFlagSet(
         then,
@@ -92,7 +92,7 @@ def _stored_at(connection: Connection, project: str, environment: str, *, revisi
 
 def _documents_at(
     connection: Connection, project: str, environment: str, *, revision: int
-) -> Mapping[str, Mapping[str, bytes | None]]:
+) -> Mapping[str, Mapping[str, bytes | str | None]]:
     table = tables.revisions
     last = (
         select(table.c.kind, table.c.key, func.max(table.c.revision).label("revision"))
@@ -110,7 +110,7 @@ def _documents_at(
         .where(table.c.project == project, table.c.environment == environment)
         .order_by(table.c.key)
     )
-    found: dict[str, dict[str, bytes | None]] = {"environment": {}, "flag": {}, "segment": {}}
+    found: dict[str, dict[str, bytes | str | None]] = {"environment": {}, "flag": {}, "segment": {}}
     for kind, key, document in connection.execute(query):
         found[kind][key] = document
     return found

@@ -23,6 +23,8 @@ from server.store.neighbourhood import Neighbourhood, is_placeholder
 IMPORT_FLAGS_MIN: Final = 100
 """From this many new flags on a commit counts as an import, for its failpoint."""
 
+OWNER_COPY_CHARS_MAX: Final = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -169,10 +171,15 @@ def _flag_row(project: str, flag: Flag, text: FlagText) -> dict[str, Any]:
         "key": flag.key,
         "type": flag.type.value,
         "kind": flag.kind.value,
-        "owner": flag.owner,
+        "owner": owner_copy(flag.owner),
         "archived_at": flag.archived_at,
         "document": text.flag,
     }
+
+
+def owner_copy(owner: str) -> str:
+    """An owner as flags are looked for by it: no longer than an index takes, and without what no column takes."""
+    return owner.replace("\0", "")[:OWNER_COPY_CHARS_MAX]
 
 
 def _references(value: object) -> frozenset[Target]:

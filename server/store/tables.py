@@ -18,10 +18,13 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    true,
 )
 from sqlalchemy import text as sql_text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
+
+from server.store.columns import POSTGRESQL, WholeNumber
 
 NAMING: Final = {
     "pk": "pk_%(table_name)s",
@@ -32,22 +35,29 @@ NAMING: Final = {
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware instant, kept as UTC; databases without time zones get it without one."""
+    """An aware instant in UTC; a database without time zones gets it without one."""
 
     impl = DateTime
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
+        """With a time zone, where there are any."""
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == POSTGRESQL))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Refuse a naive instant: nobody knows when it was."""
         if value is None:
             return None
         if value.tzinfo is None:
             raise ValueError(f"instant {value} has no time zone, expected an aware one")
-        return value.astimezone(UTC).replace(tzinfo=None)
+        in_utc = value.astimezone(UTC)
+        return in_utc if dialect.name == POSTGRESQL else in_utc.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Give back what was put in."""
-        return None if value is None else value.replace(tzinfo=UTC)
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(SQLModel):
@@ -62,6 +72,10 @@ def _key(**options: Any) -> Any:
 
 def _text(default: str | None = None, **options: Any) -> Any:
     return Field(default=default, sa_type=Text, **options)
+
+
+def _number(default: int | None = None, **options: Any) -> Any:
+    return Field(default=default, sa_type=WholeNumber, **options)
 
 
 def _instant(default: datetime | None = None) -> Any:
@@ -83,7 +97,7 @@ class Project(Base, table=True):
     key: str = _key()
     name: str = _text("")
     description: str = _text("", sa_column_kwargs={"server_default": sql_text("''")})
-    event_sequence: int = Field(default=0)
+    event_sequence: int = _number(0)
     """The last sequence number given to an event; kept here because announced events may be deleted one day."""
 
     created_at: datetime = _instant()
@@ -109,11 +123,11 @@ class Environment(Base, table=True):
     critical: bool = Field(default=False)
     metadata_document: str = _text("{}")
     source: str = _text("")
-    sync: bool = Field(default=True, sa_column_kwargs={"server_default": sql_text("1")})
+    sync: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     protection_document: str = _text("{}", sa_column_kwargs={"server_default": sql_text("'{}'")})
     """Who has to agree to a change and when there may be none: approval policy and freeze windows."""
 
-    revision: int = Field(default=0)
+    revision: int = _number(0)
     created_at: datetime = _instant()
     deleted_at: datetime | None = _instant()
     """The row stays: revisions belong to it, and go on counting when the key is used again."""
@@ -156,7 +170,7 @@ class FlagConfig(Base, table=True):
     environment: str = _key()
     key: str = _key()
     document: str = _text()
-    sync_bytes: int | None = Field(default=None)
+    sync_bytes: int | None = _number()
     """What the flag takes of the text for in-process clients; NULL when that is not known, as where sync is off."""
 
 
@@ -181,11 +195,11 @@ class SegmentChunk(Base, table=True):
     project: str = _key()
     environment: str = _key()
     segment: str = _key()
-    place: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    key_count: int = Field()
-    byte_count: int = Field()
+    place: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    key_count: int = _number()
+    byte_count: int = _number()
     digest: bytes = Field(sa_type=LargeBinary)
-    revision: int = Field()
+    revision: int = _number()
     """The environment's revision when the keys here changed last."""
 
     packed: bytes = Field(sa_type=LargeBinary)
@@ -222,7 +236,7 @@ class Revision(Base, table=True):
 
     project: str = _key()
     environment: str = _key()
-    revision: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    revision: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
     kind: str = _key()
     key: str = _key()
     document: str | None = _text()
@@ -243,9 +257,9 @@ class AuditEntry(Base, table=True):
     )
 
     project: str = _key()
-    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    sequence: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
     environment: str = _text("")
-    revision: int = Field()
+    revision: int = _number()
     """The environment's revision after the change; 0 for what belongs to no environment."""
 
     actor: str = _text()
@@ -269,7 +283,7 @@ class Outbox(Base, table=True):
     __table_args__ = (ForeignKeyConstraint(["project"], ["project.key"]), Index("ix_outbox_id", "id", unique=True))
 
     project: str = _key()
-    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    sequence: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
     id: str = _text()
     environment: str = _text("")
     type: str = _text()
@@ -289,7 +303,7 @@ class Request(Base, table=True):
     """SHA-256 of what was asked, so that the same name for something else is noticed."""
 
     environment: str = _text()
-    revision: int = Field()
+    revision: int = _number()
     unchanged: bool = Field()
     at: datetime = _instant()
 
@@ -301,7 +315,7 @@ class Lease(Base, table=True):
 
     name: str = _key()
     holder: str = _text()
-    token: int = Field()
+    token: int = _number()
     """Counts the hand-overs, so that a former holder is known by a lower one."""
 
     ttl_s: float = Field()
@@ -334,7 +348,7 @@ class Token(Base, table=True):
     revoked_at: datetime | None = _instant()
     last_used_at: datetime | None = _instant()
     replaced_by: str = _text("")
-    change: int = Field()
+    change: int = _number()
     """Counts the changes of all tokens, but not their use; the highest one tells whether anything is new."""
 
 

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from server.store.columns import refuse_changes
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -165,8 +167,4 @@ def upgrade() -> None:
     )
 
     for table in LASTING:
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, 'rows of {table} are never changed or deleted'); END"
-            )
+        refuse_changes(op.get_bind(), table)

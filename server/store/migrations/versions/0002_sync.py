@@ -11,6 +11,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Sync is on for every environment; sizes are taken at each one's next commit."""
-    op.add_column("environment", sa.Column("sync", sa.Boolean(), server_default=sa.text("1"), nullable=False))
+    op.add_column("environment", sa.Column("sync", sa.Boolean(), server_default=sa.true(), nullable=False))
     op.add_column("flag_config", sa.Column("sync_bytes", sa.Integer(), nullable=True))
     op.create_index("ix_flag_config_sync_bytes", "flag_config", ["project", "environment", "sync_bytes"], unique=False)
