@@ -25,7 +25,13 @@ def group(help: str) -> typer.Typer:
     return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
 
 
-DatabaseUrl = Annotated[str, option("--database-url", "Where flags are stored: sqlite:///PATH, relative or absolute.")]
+DatabaseUrl = Annotated[
+    str,
+    option(
+        "--database-url",
+        "Where flags are stored: sqlite:///PATH, relative or absolute, or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
+    ),
+]
 Project = Annotated[str, option("--project", "The project.")]
 EnvironmentName = Annotated[str, option("--environment", "The project's environment.")]
 AsJson = Annotated[bool, option("--json", "Print JSON for machines; errors too, on standard error.")]

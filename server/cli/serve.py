@@ -40,6 +40,7 @@ flags are served, and they are also kept in files for a start without it.
   flagstaff serve --tls-cert cert.pem --tls-key key.pem        gRPC and HTTP by TLS
   flagstaff serve --workers 4                                  four processes on the same ports
   flagstaff serve --host 0.0.0.0 --require-token               for everybody who has a token
+  flagstaff serve --database-url postgresql+psycopg://flags:PASSWORD@db/flags    a database that many servers share
 
 Signals: SIGTERM and SIGINT stop after calls in flight have ended, SIGHUP reads everything anew.
 """
@@ -82,7 +83,8 @@ def serve(
         str | None,
         option(
             "--last-known-good",
-            "Directory for the last good flags, or `off`; else beside the database, its name and .last-known-good.",
+            "Directory for the last good flags, or `off`; else beside the database's file, or here: its name and "
+            ".last-known-good.",
         ),
     ] = None,
     tls_cert: Annotated[
@@ -228,13 +230,11 @@ def serve(
 
 
 def _directory(given: str | None, database_url: str) -> Path | None:
-    from server.store.engine import open_engine
+    from server.operations.databases import local_name
 
     if given == NO_DIRECTORY:
         return None
-    if given:
-        return Path(given)
-    return Path(f"{open_engine(database_url).url.database}{LAST_KNOWN_GOOD_SUFFIX}")
+    return Path(given or f"{local_name(database_url)}{LAST_KNOWN_GOOD_SUFFIX}")
 
 
 def _check_tls(settings: "Settings") -> None:
