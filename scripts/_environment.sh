@@ -50,7 +50,8 @@ install_project() {
         "$PYTHON" -m pip install --quiet --editable "$ROOT" --group "$ROOT/pyproject.toml:dev" >&2
 }
 
-# On a bare CI machine, brings what the tests start besides Python: Node, a JDK, Maven, a browser and curl. Elsewhere it
+# On a bare CI machine, brings what the tests start besides Python: Node, a JDK, Maven, a browser, PostgreSQL,
+# strace and curl. Elsewhere it
 # does nothing, and the tests that need an absent one say so and are skipped.
 prepare_machine() {
     local wanted=()
@@ -64,6 +65,8 @@ prepare_machine() {
     command -v mvn >/dev/null || wanted+=(maven)
     command -v go >/dev/null || wanted+=(golang-go)
     command -v chromium >/dev/null || wanted+=(chromium)
+    compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || wanted+=(postgresql)
+    command -v strace >/dev/null || wanted+=(strace)
     command -v curl >/dev/null || wanted+=(curl)
     if [ "${#wanted[@]}" -gt 0 ]; then
         echo "Installing ${wanted[*]}" >&2

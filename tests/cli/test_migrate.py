@@ -51,4 +51,4 @@ def test_a_place_that_cannot_be_written_is_told(run: Run, tmp_path: Path) -> Non
 
 def test_an_address_that_is_none_is_refused(run: Run) -> None:
     """As wrong input, not as a database that is away."""
-    assert 1 == run("migrate", "--database-url", "postgresql://localhost/flags").code
+    assert 1 == run("migrate", "--database-url", "mysql://localhost/flags").code

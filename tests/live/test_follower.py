@@ -1,7 +1,6 @@
 """Following a real database file: commits arrive, only what they touched is compiled again, absence is outlived."""
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine
 
 from server.core.changes import (
@@ -33,6 +33,7 @@ from server.live.last_known_good import LastKnownGood
 from server.store.commit import commit
 from server.store.engine import open_engine
 from server.store.migrations import migrate
+from tests.store.definitions import KINDS, behind_our_back, new_url
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 PATIENCE_S = 10.0
@@ -46,11 +47,11 @@ def boolean(key: str, **config: Any) -> FlagDefinition:
 
 
 class Database:
-    """A database file with one environment."""
+    """A database with one environment: a file in a directory, or what an address names."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
         self.path = directory / "flags.db"
-        self.url = f"sqlite:///{self.path}"
+        self.url = url or f"sqlite:///{self.path}"
         self.engine = open_engine(self.url)
         migrate(self.engine)
         self.put(CreateProject("shop"), CreateEnvironment(Environment("shop", "production")))
@@ -61,8 +62,20 @@ class Database:
 
     def vandalise(self, statement: str, *values: object) -> None:
         """Write past the door."""
-        with sqlite3.connect(self.path) as connection:
+        with behind_our_back(self.engine) as connection:
             connection.execute(statement, values)
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of every kind."""
+    if request.param == "sqlite":
+        yield Database(tmp_path)
+        return
+    with new_url(tmp_path, request.param) as url:
+        found = Database(tmp_path, url)
+        yield found
+        found.engine.dispose()
 
 
 @contextmanager
@@ -76,6 +89,7 @@ def following(engine: Engine, kept: Path | None = None) -> Iterator[Holder]:
         yield holder
     finally:
         follower.stop()
+        engine.dispose()
 
 
 def eventually(condition: Callable[[], object]) -> None:
@@ -91,9 +105,8 @@ def variant(holder: Holder, key: str, context: dict[str, Any] | None = None) -> 
     return holder.find("").resolve(key, context or {}, 0).variant
 
 
-def test_commit_of_another_connection_arrives(tmp_path: Path) -> None:
+def test_commit_of_another_connection_arrives(database: Database) -> None:
     """What is committed elsewhere is evaluated here soon after."""
-    database = Database(tmp_path)
     database.put(PutFlag(boolean("a")))
     with following(open_engine(database.url)) as holder:
         eventually(lambda: holder.ready and variant(holder, "a") == "on")
@@ -102,9 +115,8 @@ def test_commit_of_another_connection_arrives(tmp_path: Path) -> None:
         eventually(lambda: variant(holder, "a") == "off" and variant(holder, "b") == "on")
 
 
-def test_only_what_was_touched_is_compiled_again(tmp_path: Path) -> None:
+def test_only_what_was_touched_is_compiled_again(database: Database) -> None:
     """Untouched flags are the same objects afterwards; dependents of a touched one are not."""
-    database = Database(tmp_path)
     dependent = boolean("dependent", off_variant="off", prerequisites=(Prerequisite("needed", ("on",)),))
     database.put(PutFlag(boolean("needed")), PutFlag(dependent), PutFlag(boolean("alone")))
     with following(open_engine(database.url)) as holder:
@@ -117,9 +129,8 @@ def test_only_what_was_touched_is_compiled_again(tmp_path: Path) -> None:
         assert "off" == variant(holder, "dependent")
 
 
-def test_segment_reaches_the_flags_that_use_it(tmp_path: Path) -> None:
+def test_segment_reaches_the_flags_that_use_it(database: Database) -> None:
     """Through another segment too."""
-    database = Database(tmp_path)
     rule = Rule("r", "on", condition={"$ref": "outer"})
     outer = Segment("outer", condition={"$ref": "inner"})
     database.put(PutSegment(Segment("inner", keys=("ann",))), PutSegment(outer))
@@ -132,9 +143,8 @@ def test_segment_reaches_the_flags_that_use_it(tmp_path: Path) -> None:
         assert "on" == variant(holder, "a", {"targetingKey": "bob"})
 
 
-def test_removed_flag_is_gone(tmp_path: Path) -> None:
+def test_removed_flag_is_gone(database: Database) -> None:
     """And the others stay."""
-    database = Database(tmp_path)
     database.put(PutFlag(boolean("a")), PutFlag(boolean("b")))
     with following(open_engine(database.url)) as holder:
         eventually(lambda: holder.ready)
@@ -144,9 +154,8 @@ def test_removed_flag_is_gone(tmp_path: Path) -> None:
         assert "on" == variant(holder, "b")
 
 
-def test_bucketing_switch_recompiles_everything(tmp_path: Path) -> None:
+def test_bucketing_switch_recompiles_everything(database: Database) -> None:
     """The same unit lands elsewhere under the other scheme."""
-    database = Database(tmp_path)
     split = Split((("on", 1), ("off", 1)), salt="s")
     database.put(PutFlag(boolean("a", default=split)))
     units = [{"targetingKey": f"user-{number}"} for number in range(64)]
@@ -159,9 +168,8 @@ def test_bucketing_switch_recompiles_everything(tmp_path: Path) -> None:
         assert Bucketing.V3 is holder.find("").environment.bucketing
 
 
-def test_broken_row_is_quarantined_and_the_rest_serves(tmp_path: Path) -> None:
+def test_broken_row_is_quarantined_and_the_rest_serves(database: Database) -> None:
     """A row that was written behind our back answers ERROR; no other answer changes."""
-    database = Database(tmp_path)
     database.put(PutFlag(boolean("good")), PutFlag(boolean("bad")), PutFlag(boolean("worse")))
     database.vandalise("UPDATE flag_config SET document = ? WHERE key = 'bad'", json.dumps({"default": "gone"}))
     database.vandalise("UPDATE flag_config SET document = ? WHERE key = 'worse'", "{not json")
@@ -174,9 +182,8 @@ def test_broken_row_is_quarantined_and_the_rest_serves(tmp_path: Path) -> None:
         assert "'gone'" in bad.error_message
 
 
-def test_quarantine_ends_with_a_good_commit(tmp_path: Path) -> None:
+def test_quarantine_ends_with_a_good_commit(database: Database) -> None:
     """The next commit of the flag heals it."""
-    database = Database(tmp_path)
     database.put(PutFlag(boolean("bad")))
     database.vandalise('UPDATE flag_config SET document = \'{"default":"gone"}\'')
     with following(open_engine(database.url)) as holder:
@@ -238,9 +245,8 @@ def test_starts_from_the_last_known_good_files(tmp_path: Path) -> None:
         assert not database.path.exists()
 
 
-def test_damaged_last_known_good_file_is_not_served(tmp_path: Path) -> None:
+def test_damaged_last_known_good_file_is_not_served(database: Database, tmp_path: Path) -> None:
     """A cut file has no valid checksum: better no answer than half of them."""
-    database = Database(tmp_path)
     database.put(PutFlag(boolean("a")))
     kept = tmp_path / "kept"
     with following(open_engine(database.url), kept):
@@ -254,9 +260,8 @@ def test_damaged_last_known_good_file_is_not_served(tmp_path: Path) -> None:
     assert problems[0].endswith("its checksum does not fit; the file was cut or edited")
 
 
-def test_flag_sets_are_found_by_their_imported_names(tmp_path: Path) -> None:
+def test_flag_sets_are_found_by_their_imported_names(database: Database) -> None:
     """`source=` and a declared `flagSetId` select the set that an import gave them to."""
-    database = Database(tmp_path)
     database.put(UpdateEnvironment(source="flags/all.json", metadata={"flagSetId": "legacy"}))
     with following(open_engine(database.url)) as holder:
         eventually(lambda: holder.ready)

@@ -11,7 +11,7 @@ import pytest
 from server.core.changes import PutFlag
 from server.core.environments import Environment
 from server.core.errors import LeaseLost
-from server.live.follower import KEEPER, Follower
+from server.live.follower import Follower, keeper_of
 from server.live.holder import Holder
 from server.live.last_known_good import LastKnownGood
 from server.store.engine import open_engine, reading
@@ -32,7 +32,7 @@ def kept_revision(directory: Path) -> int:
 def test_who_has_no_lease_writes_nothing(tmp_path: Path) -> None:
     """Until the one who has it gives it back; then what was noticed meanwhile is kept."""
     database, kept = Database(tmp_path), tmp_path / "kept"
-    lease = acquire(database.engine, KEEPER, holder="another", ttl_s=60.0)
+    lease = acquire(database.engine, keeper_of(LastKnownGood(kept)), holder="another", ttl_s=60.0)
     assert lease is not None
     database.put(PutFlag(boolean("a")))
     with following(database.engine, kept) as holder:
@@ -71,7 +71,7 @@ def test_what_another_process_kept_is_not_written_again(tmp_path: Path) -> None:
             note()
 
     assert [2, 3, 4] == sorted(revision for revision, _ in written if revision > 1)
-    assert ["shop@production.jsonl"] == [path.name for path in kept.iterdir()]
+    assert ["identity", "shop@production.jsonl"] == sorted(path.name for path in kept.iterdir())
 
 
 class LooksEarly(LastKnownGood):

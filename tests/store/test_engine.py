@@ -9,10 +9,11 @@ from sqlalchemy import Engine, text
 
 from server.core.changes import PutFlag
 from server.core.errors import InvalidRequest, StoreCorrupt, StoreUnavailable
-from server.store.engine import data_version, open_engine, reading, writing
-from tests.store.definitions import at, flag, put, stored
+from server.store.engine import open_engine, reading, watching, writing
+from tests.store.definitions import ON_SQLITE, another, at, flag, put, stored
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("pragma", "expected"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 5000)]
 )
@@ -25,7 +26,8 @@ def test_a_connection_is_durable(empty: Engine, pragma: str, expected: object) -
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://ann:secret@db/flags",
+        "postgresql+asyncpg://ann:secret@db/flags",
+        "postgresql+psycopg://ann:secret@db",
         "mysql+pymysql://ann:secret@db/flags",
         "sqlite://",
         "sqlite:///:memory:",
@@ -35,7 +37,7 @@ def test_a_connection_is_durable(empty: Engine, pragma: str, expected: object) -
 )
 def test_other_databases_are_refused(url: str) -> None:
     """What cannot keep commits safely is refused, and no password is shown."""
-    with pytest.raises(InvalidRequest, match="expected sqlite:///PATH") as refused:
+    with pytest.raises(InvalidRequest, match=r"expected (sqlite|postgresql)") as refused:
         open_engine(url)
 
     assert "secret" not in str(refused.value)
@@ -62,6 +64,7 @@ def test_a_foreign_file_is_corrupt(tmp_path: Path) -> None:
     assert b"not a database " * 100 == (tmp_path / "x.db").read_bytes()
 
 
+@ON_SQLITE
 def test_damaged_pages_are_corrupt(shop: Engine) -> None:
     """Bytes that were overwritten are noticed and not served."""
     put(shop, *(PutFlag(flag(f"f{number}", description="x" * 500)) for number in range(50)))
@@ -79,6 +82,7 @@ def test_damaged_pages_are_corrupt(shop: Engine) -> None:
         stored(shop)
 
 
+@ON_SQLITE
 def test_a_full_disk_writes_nothing(shop: Engine) -> None:
     """No room: the commit is refused whole, reading goes on, and later commits work without a restart."""
     put(shop, PutFlag(flag()))
@@ -92,6 +96,7 @@ def test_a_full_disk_writes_nothing(shop: Engine) -> None:
     assert 3 == put(shop, PutFlag(flag("later"))).revision
 
 
+@ON_SQLITE
 def test_a_failing_disk_writes_nothing(shop: Engine) -> None:
     """A write that the system refuses is an outage; when it is over, the next commit works."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -106,6 +111,7 @@ def test_a_failing_disk_writes_nothing(shop: Engine) -> None:
     assert 2 == put(shop, PutFlag(flag("later"))).revision
 
 
+@ON_SQLITE
 def test_a_patient_writer_gives_up(shop: Engine) -> None:
     """A writer that waits too long says that another one holds the database."""
     other = sqlite3.connect(shop.url.database or "", isolation_level=None)
@@ -130,17 +136,18 @@ def test_a_failed_block_writes_nothing(shop: Engine) -> None:
     assert 1 == at(shop).revision
 
 
-def test_the_data_version_tells_of_others(shop: Engine) -> None:
-    """The number stays while nothing happens, and changes when somebody else commits."""
-    with shop.connect() as connection:
-        before = data_version(connection)
-        connection.rollback()
-        unchanged = data_version(connection)
-        connection.rollback()
-        put(shop, PutFlag(flag()))
+def test_who_watches_is_told_of_others(shop: Engine) -> None:
+    """The version stays while nothing happens, and is another one when somebody has committed."""
+    other = another(shop)
+    with watching(shop) as watch:
+        before = watch.version()
+        stored(other)
+        unchanged = watch.version()
+        put(other, PutFlag(flag()))
 
         assert before == unchanged
-        assert before != data_version(connection)
+        assert before != watch.version()
+    other.dispose()
 
 
 def test_half_a_character_is_refused(shop: Engine) -> None:

@@ -1,24 +1,26 @@
 """A lease is one process's at a time, and its token tells who had it first."""
 
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, update
 
 from server.core.errors import LeaseLost
 from server.store import tables
-from server.store.engine import database_now, open_engine, reading, writing
+from server.store.engine import database_now, reading, writing
 from server.store.leases import Lease, acquire, held, release, renew, require
-from tests.store.definitions import new_engine
+from tests.store.definitions import another
 
 TTL_S = 60.0
 
 
 @pytest.fixture
-def other(empty: Engine) -> Engine:
+def other(empty: Engine) -> Iterator[Engine]:
     """Another process's connections to the same database."""
-    return open_engine(str(empty.url))
+    engine = another(empty)
+    yield engine
+    engine.dispose()
 
 
 def is_held(engine: Engine, lease: Lease) -> bool:
@@ -107,10 +109,7 @@ def test_asking_for_a_held_lease_takes_no_lock(empty: Engine, other: Engine) -> 
         assert acquire(other, "sweep", holder="b", ttl_s=TTL_S) is None
 
 
-def test_nothing_is_held_in_a_new_database(tmp_path: Path) -> None:
+def test_nothing_is_held_in_a_new_database(empty: Engine) -> None:
     """A lease of another database is none here."""
-    engine = new_engine(tmp_path)
-
-    assert not is_held(engine, Lease("sweep", "a", 1, TTL_S))
-    assert not renew(engine, Lease("sweep", "a", 1, TTL_S))
-    engine.dispose()
+    assert not is_held(empty, Lease("sweep", "a", 1, TTL_S))
+    assert not renew(empty, Lease("sweep", "a", 1, TTL_S))

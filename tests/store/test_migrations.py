@@ -1,13 +1,12 @@
 """A database gets the schema of this program, whole or not at all."""
 
-import sqlite3
 from pathlib import Path
 from typing import Final
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 
 from server.core.errors import StoreCorrupt, StoreUnavailable
 from server.store import migrations
@@ -19,9 +18,9 @@ from tests.store.definitions import behind_our_back
 _ALL: Final = sorted(path.name[:4] for path in Path(migrations.__file__).parent.glob("versions/[0-9]*.py"))
 
 
-def test_a_new_database_is_migrated_once(tmp_path: Path) -> None:
+def test_a_new_database_is_migrated_once(url: str) -> None:
     """The first start applies every migration, the next one none."""
-    engine = open_engine(f"sqlite:///{tmp_path}/x.db")
+    engine = open_engine(url)
     before = schema_state(engine)
     applied = [migrate(engine), migrate(engine)]
 
@@ -39,9 +38,9 @@ def test_models_and_migrations_agree(empty: Engine) -> None:
         assert [] == compare_metadata(context, Base.metadata)
 
 
-def test_an_older_schema_asks_for_migration(tmp_path: Path) -> None:
+def test_an_older_schema_asks_for_migration(url: str) -> None:
     """A server does not go on with a schema that is too old."""
-    engine = open_engine(f"sqlite:///{tmp_path}/x.db")
+    engine = open_engine(url)
 
     with pytest.raises(StoreUnavailable, match="run `flagstaff migrate`"):
         require_current(engine)
@@ -60,15 +59,14 @@ def test_a_newer_schema_is_refused(empty: Engine) -> None:
         require_current(empty)
 
 
-def test_a_foreign_database_is_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_database_is_left_alone(url: str) -> None:
     """Another program's database gets none of our tables."""
-    with sqlite3.connect(tmp_path / "x.db") as connection:
+    engine = open_engine(url)
+    with behind_our_back(engine) as connection:
         connection.execute("CREATE TABLE songs (title TEXT)")
-    connection.close()
-    engine = open_engine(f"sqlite:///{tmp_path}/x.db")
 
     with pytest.raises(StoreCorrupt, match="was not made by Flagstaff"):
         migrate(engine)
     with reading(engine) as ours:
-        assert [("songs",)] == [tuple(row) for row in ours.exec_driver_sql("SELECT name FROM sqlite_master")]
+        assert ["songs"] == inspect(ours).get_table_names()
     engine.dispose()

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, DateTime, Engine, MetaData, Table, func, select
 
@@ -28,7 +29,17 @@ from server.store.engine import open_engine, reading
 from server.store.environments import list_environments
 from server.store.restore import EVENT, Restored, restore
 from server.store.tables import Base
-from tests.store.definitions import behind_our_back, flag, new_engine, new_shop, put, segment, stored
+from tests.store.definitions import (
+    behind_our_back,
+    database,
+    flag,
+    new_engine,
+    new_shop,
+    put,
+    segment,
+    stored,
+    unlock_history,
+)
 from tests.store.test_upgrade import FIRST
 
 LATER: Final = datetime(2026, 6, 1, tzinfo=UTC)
@@ -37,13 +48,15 @@ LEAPING: Final = frozenset({"project", "environment", "revision", "audit_entry",
 """Tables that a restore adds to."""
 
 
+REFUSED: Final = (sqlite3.IntegrityError, psycopg.errors.RaiseException)
+
+
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[Engine]:
+def target(tmp_path: Path, kind: str) -> Iterator[Engine]:
     """An empty database beside the shop."""
     (tmp_path / "target").mkdir()
-    engine = new_engine(tmp_path / "target")
-    yield engine
-    engine.dispose()
+    with database(tmp_path / "target", kind, shop=False) as engine:
+        yield engine
 
 
 def _fill(engine: Engine) -> None:
@@ -117,8 +130,21 @@ def test_a_commit_follows_a_restore(shop: Engine, target: Engine) -> None:
     committed = put(target, PutFlag(flag()))
 
     assert EPOCH + 1 == committed.revision
-    with behind_our_back(target) as connection, pytest.raises(sqlite3.IntegrityError, match="never changed"):
+    with behind_our_back(target) as connection, pytest.raises(REFUSED, match="never changed"):
         connection.execute("DELETE FROM revision")
+
+
+def test_a_backup_moves_to_another_kind_of_database(tmp_path: Path, target: Engine) -> None:
+    """What a file held goes into PostgreSQL, and into a file again."""
+    engine = new_shop(tmp_path)
+    _fill(engine)
+    _restore(target, _backup(engine))
+    again = _restore(engine, _backup(target), replace=True)
+    there, here = stored(target), stored(engine)
+    engine.dispose()
+
+    assert (there.flags, there.segments) == (here.flags, here.segments)
+    assert {"shop/production", "shop/staging"} == set(again.revisions)
 
 
 def test_a_database_with_content_is_not_replaced_unasked(shop: Engine) -> None:
@@ -180,7 +206,7 @@ def test_a_backup_with_a_broken_trail_is_refused(shop: Engine, target: Engine) -
     """Somebody who edits history cannot have it confirmed by a restore; who knows about it may go on."""
     _fill(shop)
     with behind_our_back(shop) as connection:
-        connection.execute("DROP TRIGGER audit_entry_refuses_update")
+        unlock_history(shop, connection)
         connection.execute("UPDATE audit_entry SET actor = 'eve' WHERE sequence = 2")
     with pytest.raises(StoreCorrupt, match="shop: entry 2 was changed"):
         _restore(target, _backup(shop))

@@ -174,7 +174,7 @@ def test_a_stop_during_the_start_is_heard(start: Start) -> None:
 
 def test_workers_that_cannot_start_end_the_group(start: Start) -> None:
     """What is wrong is told once."""
-    wrong = ("--database-url=postgresql://localhost/flags", "--last-known-good=off")
+    wrong = ("--database-url=mysql://localhost/flags", "--last-known-good=off")
     group = start("--workers", "3", *wrong, wait=False)
 
     assert 1 == group.process.wait(TIMEOUT_S)
