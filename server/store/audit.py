@@ -5,12 +5,13 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Engine, Select, String, func, insert, or_, select, type_coerce
+from sqlalchemy import Connection, Engine, Select, func, insert, or_, select
 from sqlalchemy.exc import OperationalError
 
 from server.core.audit import GENESIS, ROW, SERVER_TRAIL, AuditEntry, Row, chain_hash
 from server.core.trails import Mark, Verification, Verified
 from server.store import tables
+from server.store.columns import stored_instant
 from server.store.engine import reading, strictly_decoded
 
 PAGE_ROWS: Final = 20_000
@@ -28,7 +29,7 @@ _OUT_OF_ORDER_MAX: Final = 1_000
 _COLUMNS: Final = tables.audit_entries.c
 _NAMES: Final = tuple(field.name for field in fields(AuditEntry))
 # Instants as the driver gives them: making them takes as long as reading all the rest.
-_ROW_COLUMNS: Final = tuple(_COLUMNS[name] if name != "at" else type_coerce(_COLUMNS.at, String) for name in ROW)
+_ROW_COLUMNS: Final = tuple(_COLUMNS[name] if name != "at" else stored_instant(_COLUMNS.at) for name in ROW)
 _EXACT: Final = ("environment", "actor", "action", "subject_kind", "subject_key", "cause", "request_id")
 _SEARCHED: Final = ("subject_key", "actor", "action", "reason", "cause", "before", "after")
 

@@ -41,6 +41,24 @@ def _as_text(element: stored_text, compiler: Any, **options: Any) -> str:
     return text
 
 
+class stored_instant(GenericFunction[Any]):
+    """An instant in UTC as the driver gives it, of which nothing is made: a text, or a datetime without a time zone."""
+
+    type = NullType()
+    inherit_cache = True
+
+
+@compiles(stored_instant)
+def _as_it_is(element: stored_instant, compiler: Any, **options: Any) -> str:
+    plain: str = compiler.process(element.clauses, **options)
+    return plain
+
+
+@compiles(stored_instant, POSTGRESQL)
+def _without_time_zone(element: stored_instant, compiler: Any, **options: Any) -> str:
+    return f"{compiler.process(element.clauses, **options)} AT TIME ZONE 'UTC'"
+
+
 @compiles(Text, POSTGRESQL)
 @compiles(String, POSTGRESQL)
 def _by_code_point(type_: String, compiler: Any, **options: Any) -> str:

@@ -50,7 +50,7 @@ def kept(engine: Engine) -> KeyList:
         return load_key_list(connection, SHOP, "large")
 
 
-def rows(engine: Engine, where: str = "1") -> int:
+def rows(engine: Engine, where: str = "1 = 1") -> int:
     """The chunks that are kept."""
     with reading(engine) as connection:
         found = connection.exec_driver_sql(f"SELECT count(*) FROM segment_chunk WHERE {where}").scalar_one()
