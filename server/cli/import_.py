@@ -107,14 +107,19 @@ def _run(definitions: "Definitions", wanted: "Wanted", *, database_url: str, dry
     from server.operations import databases
     from server.operations.flagsets import import_definitions, try_import
 
-    now = datetime.now(UTC)
     if dry_run and not databases.is_there(database_url):
-        return try_import(None, definitions, wanted=wanted, now=now)
-    if dry_run:
-        with databases.open_to_read(database_url) as engine:
-            return try_import(engine, definitions, wanted=wanted, now=now)
-    with databases.open_to_write(database_url) as engine:
-        return import_definitions(engine, definitions, wanted=wanted, actor=actor_name(), now=now, reason=reason)
+        return try_import(definitions, wanted=wanted)
+    opened = databases.open_to_read(database_url) if dry_run else databases.open_to_write(database_url)
+    with opened as engine:
+        return import_definitions(
+            engine,
+            definitions,
+            wanted=wanted,
+            actor=actor_name(),
+            now=datetime.now(UTC),
+            reason=reason,
+            dry_run=dry_run,
+        )
 
 
 def actor_name() -> str:

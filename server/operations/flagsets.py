@@ -145,27 +145,36 @@ class _Stored:
 
 
 def import_definitions(
-    engine: Engine, definitions: Definitions, *, wanted: Wanted, actor: str, now: datetime, reason: str = ""
+    engine: Engine,
+    definitions: Definitions,
+    *,
+    wanted: Wanted,
+    actor: str,
+    now: datetime,
+    reason: str = "",
+    dry_run: bool = False,
 ) -> Imported:
     """Bring an environment to what a file defines, in one commit; project and environment are created when absent.
 
-    Errors: as `commit`.
+    A dry run does all of it, tells what came of it, and takes it back. Errors: as `commit`.
     """
     place = definitions.flag_set.environment
     attempts = COMMIT_ATTEMPTS_MAX
     while True:
         stored = _find(engine, place)
+        changes = _changes(definitions, stored, wanted)
         try:
             committed = commit(
                 engine,
                 project=place.project,
                 environment=place.key,
-                changes=_changes(definitions, stored, wanted),
+                changes=changes,
                 actor=actor,
                 now=now,
                 reason=reason,
                 expected_revision=stored.revision,
                 replace_variants=wanted.replace_variants,
+                dry_run=dry_run,
             )
         except Stale:
             attempts -= 1
@@ -177,28 +186,22 @@ def import_definitions(
         if imported.bucketing_before is None:
             return imported
         after, _ = read_stored(engine, project=place.project, environment=place.key)
-        return _with_moved(imported, after, now=now)
+        return _with_moved(imported, apply_all(after, changes)[0] if dry_run else after, now=now)
 
 
-def try_import(engine: Engine | None, definitions: Definitions, *, wanted: Wanted, now: datetime) -> Imported:
-    """What an import would do, without doing it; without an engine, to an empty database.
+def try_import(definitions: Definitions, *, wanted: Wanted) -> Imported:
+    """What an import into a database that is not there yet would do.
 
-    Whether other environments can take the changed flags is not asked. Errors: InvalidDefinition, InvalidRequest,
-    TooLarge.
+    Errors: InvalidDefinition, InvalidRequest, TooLarge.
     """
-    place = definitions.flag_set.environment
-    stored = _Stored(has_project=False) if engine is None else _find(engine, place)
-    before = FlagSet(place)
-    if engine is not None and stored.environment is not None:
-        before, _ = read_stored(engine, project=place.project, environment=place.key)
-    after, events = apply_all(before, _changes(definitions, stored, wanted))
+    stored = _Stored(has_project=False)
+    after, events = apply_all(FlagSet(definitions.flag_set.environment), _changes(definitions, stored, wanted))
     errors = [problem for problem in check_flag_set(after) if not problem.warning]
     if errors:
         raise InvalidDefinition(errors)
     if after.environment.sync:
         check_sync_bytes(after.environment, sum(flag_bytes(after, key) for key in after.flags))
-    imported = _imported(definitions, stored, events, stored.revision + bool(events), elsewhere={})
-    return _with_moved(imported, after, now=now)
+    return _imported(definitions, stored, events, int(bool(events)), elsewhere={})
 
 
 def import_if_empty(engine: Engine, definitions: Definitions, *, actor: str, now: datetime, reason: str = "") -> bool:

@@ -127,6 +127,23 @@ def test_a_change_of_bucketing_says_whom_it_moves(run: Run, write: Write) -> Non
     assert "v3" == run("export").json["bucketing"]
 
 
+def test_a_dry_run_asks_the_other_environments(run: Run, write: Write) -> None:
+    """What they cannot take is refused as the import would be, and what it would do to them is told."""
+    run("import", write("staging.json", document(a=SWITCH)), "--environment", "staging")
+    both = {**SWITCH, "variants": {**SWITCH["variants"], "maybe": False}}
+    wider = write("wider.json", document(a=both))
+    none_left = write("none.json", document(a={"variants": {"yes": True}, "default": "yes"}))
+    tried = run("import", wider, "--dry-run", "--json")
+    done = run("import", wider, "--json")
+
+    assert {**done.json, "dryRun": True} == tried.json
+    assert {"staging": 2} == tried.json["elsewhere"]
+    refused = [run("import", none_left, *how) for how in ([], ["--dry-run"])]
+    assert [1, 1] == [each.code for each in refused]
+    assert "in environment 'staging'" in refused[0].err
+    assert refused[0].err == refused[1].err
+
+
 def test_a_variant_that_is_served_elsewhere_keeps_its_value(run: Run, write: Write) -> None:
     """Unless the import is told that it may take another."""
     run("import", write("first.json", document(a={"variants": {"x": 1}})))
