@@ -72,6 +72,10 @@ def import_file(
     replace_variants: Annotated[
         bool, option("--replace-variants", "Let a variant that other environments serve too get another value.")
     ] = False,
+    rerandomise: Annotated[
+        bool,
+        option("--rerandomise", "Let shares and splits hash another attribute or salt: users get other variants."),
+    ] = False,
     sync: Annotated[
         bool | None,
         option(
@@ -92,7 +96,7 @@ def import_file(
     definitions = read_definitions(read_file(file), name=file, place=place, lenient=lenient)
     if source is None and definitions.format is Format.FLAGD and file != STANDARD:
         source = file
-    wanted = Wanted(source, Bucketing(bucketing) if bucketing else None, replace, replace_variants, sync)
+    wanted = Wanted(source, Bucketing(bucketing) if bucketing else None, replace, replace_variants, rerandomise, sync)
     imported = _run(definitions, wanted, database_url=database_url, dry_run=dry_run, reason=reason)
     if as_json:
         print_json(_described(imported, definitions, dry_run=dry_run))

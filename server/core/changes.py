@@ -90,7 +90,7 @@ class DeleteEnvironment:
 class PutFlag:
     """Create a flag or replace it whole, in this environment.
 
-    The salts of rules that exist stay: they decide who is in. `rerandomise` allows the definition to bring others.
+    What the rules that exist hash stays: it decides who is in. `rerandomise` allows the definition to bring others.
     """
 
     definition: FlagDefinition

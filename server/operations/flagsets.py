@@ -106,6 +106,9 @@ class Wanted:
     """Remove the flags and segments, and the metadata, that the file does not have."""
 
     replace_variants: bool = False
+    rerandomise: bool = False
+    """Let salts and the attributes that are hashed become the file's, so that users may get other variants."""
+
     sync: bool | None = None
     """Whether in-process clients are sent the flags; None leaves it as it is, on for a new environment."""
 
@@ -240,7 +243,9 @@ def _changes(definitions: Definitions, stored: _Stored, wanted: Wanted) -> list[
             UpdateEnvironment(bucketing=bucketing, metadata=metadata, source=wanted.source, sync=wanted.sync)
         )
     changes += [PutSegment(segment) for segment in definitions.flag_set.segments.values()]
-    changes += [PutFlag(definition) for definition in definitions.flag_set.flags.values()]
+    changes += [
+        PutFlag(definition, rerandomise=wanted.rerandomise) for definition in definitions.flag_set.flags.values()
+    ]
     if wanted.replace:
         changes += [RemoveFlag(key) for key in sorted(stored.flags - definitions.flag_set.flags.keys())]
         changes += [RemoveSegment(key) for key in sorted(stored.segments - definitions.flag_set.segments.keys())]

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from tests.cli.conftest import Run, Write
 from tests.cli.documents import SWITCH, document, flagd_file, flagd_flag
@@ -142,6 +143,22 @@ def test_a_dry_run_asks_the_other_environments(run: Run, write: Write) -> None:
     assert [1, 1] == [each.code for each in refused]
     assert "in environment 'staging'" in refused[0].err
     assert refused[0].err == refused[1].err
+
+
+def test_what_would_move_users_is_asked_for(run: Run, write: Write) -> None:
+    """Hashing another attribute is refused, tried or not, unless the import says that it may draw anew."""
+
+    def by(**attribute: str) -> dict[str, Any]:
+        return {**SWITCH, "rules": [{"id": "r", "share": {"percent": 20, **attribute}, "serve": "on"}]}
+
+    run("import", write("first.json", document(a=by())))
+    other = write("second.json", document(a=by(bucketBy="company")))
+    refused = [run("import", other), run("import", other, "--dry-run")]
+    allowed = run("import", other, "--rerandomise", "--json")
+
+    assert [1, 1, 0] == [ran.code for ran in (*refused, allowed)]
+    assert all(ran.err.startswith("/flags/a/rules/0/share/bucketBy: ") for ran in refused)
+    assert ["a"] == allowed.json["flags"]["updated"]
 
 
 def test_a_variant_that_is_served_elsewhere_keeps_its_value(run: Run, write: Write) -> None:

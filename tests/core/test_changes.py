@@ -225,6 +225,25 @@ def test_rerandomising_takes_the_given_salt(
         assert holding(make(new)) == after
 
 
+BY_COMPANY = [
+    (flag(rules=(Rule("r", "on", share=Share(5, "s", "company")),)), shared("s"), "/flags/a/rules/0/share/bucketBy"),
+    (flag(rules=(Rule("r", Split((("on", 1),), "s", "company")),)), split("s"), "/flags/a/rules/0/serve/bucketBy"),
+    (flag(default=Split((("on", 1),), "s", "company")), default_split("s"), "/flags/a/default/bucketBy"),
+]
+
+
+@pytest.mark.parametrize(("by_company", "by_user", "path"), BY_COMPANY)
+def test_another_attribute_to_bucket_by_is_refused(
+    by_company: FlagDefinition, by_user: FlagDefinition, path: str
+) -> None:
+    """It moves units as another salt does, so it is asked for in the same way; leaving it out is a change, too."""
+    for old, new in ((by_company, by_user), (by_user, by_company)):
+        with pytest.raises(InvalidDefinition) as refused:
+            apply(holding(old), PutFlag(new))
+        assert [path] == [problem.path for problem in refused.value.problems]
+        assert holding(new) == apply(holding(old), PutFlag(new, rerandomise=True))[0]
+
+
 def test_a_new_rule_brings_its_salt() -> None:
     """Only rules with the same id are the same rule."""
     renamed = flag(rules=(Rule("other", "on", share=Share(5, "new")),))
