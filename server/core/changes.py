@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
 from server.core import references
+from server.core.copies import CopyConfig, copied
 from server.core.definitions.places import check_environment, check_name, check_project
 from server.core.edits import FlagEdit, edit
 from server.core.environments import ApprovalPolicy, Bucketing, Environment, FreezeWindow, Project
@@ -98,18 +99,6 @@ class PutFlag:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyConfig:
-    """Give a flag the configuration that it has elsewhere, or create it with that.
-
-    Salts of rules that are here stay. What all environments share is not touched where the flag is here already.
-    """
-
-    definition: FlagDefinition
-    keep_enabled: bool = False
-    """Leave it on or off as it is; one that is new is off."""
-
-
-@dataclass(frozen=True, slots=True)
 class RemoveFlag:
     """Take a flag out of this environment; refused while another flag requires it."""
 
@@ -155,8 +144,8 @@ Change: TypeAlias = ProjectChange | CreateEnvironment | UpdateEnvironment | Dele
 def apply(flag_set: FlagSet, change: Change) -> tuple[FlagSet, tuple[Event, ...]]:
     """Make one change; a change to what is there already gives no event.
 
-    Errors: NotFound when there is nothing to remove; InvalidRequest when others depend on what would go, or a name is
-    not allowed; InvalidDefinition when salts would change.
+    Errors: NotFound when there is nothing to remove or edit; Refused when others depend on what would go;
+    InvalidRequest when a name is not allowed; InvalidDefinition when salts would change.
     """
     return apply_all(flag_set, (change,))
 
@@ -181,11 +170,11 @@ class Preview:
     """What would go -> who would miss it."""
 
     def raise_if_refused(self) -> None:
-        """Errors: InvalidDefinition when salts would change, InvalidRequest when others depend on what would go."""
+        """Errors: InvalidDefinition when salts would change, Refused when others depend on what would go."""
         if self.problems:
             raise InvalidDefinition(self.problems)
         if self.orphans:
-            raise InvalidRequest("\n".join(_orphaned(*each) for each in sorted(self.orphans.items())))
+            raise Refused("\n".join(_orphaned(*each) for each in sorted(self.orphans.items())))
 
 
 def preview_all(flag_set: FlagSet, changes: Sequence[Change]) -> Preview:
@@ -240,7 +229,7 @@ def _edit_definitions(draft: _Draft, change: DefinitionChange) -> None:
         case PutFlag():
             _put_flag(draft, change)
         case CopyConfig():
-            _take(draft, _copied(draft.flags.get(change.definition.key), change))
+            _take(draft, copied(draft.flags.get(change.definition.key), change))
         case RemoveFlag(key):
             if draft.flags.pop(key, None) is None:
                 raise NotFound(f"flag {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")
@@ -284,18 +273,6 @@ def _put_flag(draft: _Draft, change: PutFlag) -> None:
 def _take(draft: _Draft, definition: FlagDefinition) -> None:
     draft.flags[definition.key] = definition
     draft.touched["flag", definition.key] = None
-
-
-def _copied(stored: FlagDefinition | None, change: CopyConfig) -> FlagDefinition:
-    given = change.definition
-    if stored is None:
-        return replace(given, config=replace(given.config, enabled=False)) if change.keep_enabled else given
-    if stored.flag.archived_at is not None:
-        raise Refused(f"flag {stored.key!r} is archived and cannot be edited; restore it first")
-    # Whatever salts it brings, those that are here stay, which is no problem of a copy.
-    config = keep_salts(stored, given)[0].config
-    enabled = stored.config.enabled if change.keep_enabled else config.enabled
-    return replace(stored, config=replace(config, enabled=enabled))
 
 
 def _segment_of(draft: _Draft, key: str) -> Segment:

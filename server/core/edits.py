@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, assert_never
 from server.core.errors import Conflict, InvalidRequest, NotFound, Problem, Refused
 from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, Rule, Serve, Target
 from server.core.json import Json
+from server.core.json_order import as_stored
 from server.core.salts import keep_salts
 
 FLAG_FIELDS: Final = frozenset(
@@ -201,7 +202,7 @@ def edit(
     archived flag, or for one that others require.
     """
     _check_editable(stored, change)
-    edited = _edited(stored, change, flags)
+    edited = as_stored(stored, _edited(stored, change, flags))
     keeps_salts = isinstance(change, ReplaceRule | SetDefault | UpdateConfig) and not change.rerandomise
     return keep_salts(stored, edited) if keeps_salts else (edited, ())
 

@@ -10,13 +10,13 @@ from server.core import references
 from server.core.changes import (
     AddSegmentKeys,
     Change,
-    CopyConfig,
     PutFlag,
     PutSegment,
     RemoveFlag,
     RemoveSegment,
     RemoveSegmentKeys,
 )
+from server.core.copies import CopyConfig
 from server.core.definitions.problems import Problems
 from server.core.edits import AddRule, FlagEdit, ReplaceRule, SetEnabled, SetPrerequisites, UpdateConfig
 from server.core.environments import Environment

@@ -21,7 +21,7 @@ from server.core.changes import (
     apply_all,
 )
 from server.core.environments import Bucketing, Environment, Project
-from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, TooLarge
+from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Refused, TooLarge
 from server.core.events import (
     TYPES,
     EnvironmentCreated,
@@ -146,10 +146,10 @@ def test_what_only_python_takes_for_equal_is_a_change(before: Json, after: Json)
     [
         (RemoveFlag("none"), NotFound, "flag 'none' is not in 'shop/production'"),
         (RemoveSegment("none"), NotFound, "segment 'none' is not in 'shop/production'"),
-        (RemoveFlag("base"), InvalidRequest, "flag 'base' cannot be removed: flag 'top' would miss it"),
+        (RemoveFlag("base"), Refused, "flag 'base' cannot be removed: flag 'top' would miss it"),
         (
             RemoveSegment("beta"),
-            InvalidRequest,
+            Refused,
             "segment 'beta' cannot be removed: flag 'top', segment 'vip' would miss it",
         ),
         (CreateProject("a/b"), InvalidRequest, "project key: 'a/b'"),

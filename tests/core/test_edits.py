@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from server.core.changes import CopyConfig, apply, apply_all
+from server.core.changes import apply, apply_all
+from server.core.copies import CopyConfig
 from server.core.edits import (
     AddRule,
     ArchiveFlag,

@@ -27,6 +27,7 @@ from server.core.errors import (
     InvalidDefinition,
     InvalidRequest,
     NotFound,
+    Refused,
     Stale,
     TooLarge,
 )
@@ -141,7 +142,7 @@ def test_what_others_need_stays(shop: Engine, change: Change, message: str) -> N
                rules=[{"condition": {"$ref": "beta"}, "serve": "on"}])  # fmt: skip
     put(shop, PutFlag(flag("base")), PutSegment(BETA), PutFlag(top))
 
-    with pytest.raises(InvalidRequest, match=message):
+    with pytest.raises(Refused, match=message):
         put(shop, change)
     put(shop, RemoveFlag("top"))
     assert 4 == put(shop, change).revision
@@ -348,7 +349,7 @@ def test_a_large_commit_reads_the_whole_set(shop: Engine) -> None:
     committed = put(shop, *(PutFlag(flag(f"f{n}", rules=[rule])) for n in range(1200)))
 
     assert (3, 1200, 1200) == (committed.revision, len(committed.events), counts(shop)["reference"])
-    with pytest.raises(InvalidRequest, match="and 1190 more would miss it"):
+    with pytest.raises(Refused, match="and 1190 more would miss it"):
         put(shop, RemoveSegment("beta"))
 
 
