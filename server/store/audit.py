@@ -61,6 +61,12 @@ class EntryFilter:
         return self.request_id is not None or (self.subject_kind is not None and self.subject_key is not None)
 
 
+def next_sequence(connection: Connection, project: str) -> int:
+    """The number that the project's next entry will get; it stays so for whoever holds the write lock."""
+    query = select(func.max(_COLUMNS.sequence)).where(_COLUMNS.project == project)
+    return (connection.execute(query).scalar() or 0) + 1
+
+
 def append_entries(connection: Connection, project: str, *, entries: Sequence[AuditEntry]) -> None:
     """Chain entries to the project's trail; their sequence and hashes are set here."""
     query = (

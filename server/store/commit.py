@@ -51,7 +51,7 @@ from server.store.projects import find_project
 from server.store.replay import read_past
 from server.store.saving import Cause
 from server.store.sync_sizes import check_sync_sizes, unsent_flags
-from server.store.versions import NO_VERSIONS, Thing, check_versions
+from server.store.versions import NO_VERSIONS, Thing, check_flag_versions, check_versions
 
 __all__ = ["Committed", "Observe", "Part", "Seen", "check_revision", "commit", "commit_all"]
 
@@ -188,6 +188,7 @@ def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     stored = _find(connection, order, part)
     before = _nothing_yet(connection, order, part) if stored is None else stored
     check_versions(connection, before.environment, expected=part.expected_versions)
+    check_flag_versions(connection, order.project, expected=part.expected_flags)
     subjects = subjects_of(part.changes)
     near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
     refuse_damaged(near, part.changes)
@@ -317,7 +318,7 @@ def _save(connection: Connection, order: Order, decision: Decision) -> None:
     saving.save_flags(
         connection,
         environment,
-        flags={key: (decision.after.flags[key].flag, text) for key, text in decision.flag_texts.items()},
+        flags={key: (decision.after.flags[key], text) for key, text in decision.flag_texts.items()},
         removed=[event.key for event in events if isinstance(event, FlagRemoved)],
         stored=near,
     )

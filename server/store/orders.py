@@ -38,6 +38,9 @@ class Part:
     expected_versions: Mapping[Thing, int] = field(default_factory=dict)
     """Thing -> the revision that touched it last, by which its reader knew it; ABSENT: it must not exist."""
 
+    expected_flags: Mapping[str, int] = field(default_factory=dict)
+    """Flag -> the version of what environments share of it; ABSENT: no environment of the project may have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

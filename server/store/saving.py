@@ -16,10 +16,11 @@ from server.core.references import Target
 from server.core.segments import Segment
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
-from server.store.audit import append_entries
+from server.store.audit import append_entries, next_sequence
 from server.store.mapping import FlagText, parse
 from server.store.neighbourhood import Neighbourhood, is_placeholder
 
+TAG_SEPARATOR: Final = "\x1f"
 IMPORT_FLAGS_MIN: Final = 100
 """From this many new flags on a commit counts as an import, for its failpoint."""
 
@@ -59,7 +60,7 @@ def save_flags(
     connection: Connection,
     environment: Environment,
     *,
-    flags: Mapping[str, tuple[Flag, FlagText]],
+    flags: Mapping[str, tuple[FlagDefinition, FlagText]],
     removed: Collection[str],
     stored: Neighbourhood,
 ) -> None:
@@ -67,16 +68,17 @@ def save_flags(
     here = {"project": environment.project, "environment": environment.key}
     _delete(connection, tables.flag_configs, [{**here, "key": key} for key in removed])
     delete_unconfigured(connection, environment.project, keys=removed)
+    version = next_sequence(connection, environment.project)
     shared = [
-        _flag_row(environment.project, flag, text)
-        for key, (flag, text) in flags.items()
+        _flag_row(environment.project, definition.flag, text, version)
+        for key, (definition, text) in flags.items()
         if stored.flag_parts.get(key) != text.flag
     ]
     _insert(connection, tables.flags, [row for row in shared if row["key"] not in stored.flag_parts])
     _update(connection, tables.flags, [row for row in shared if row["key"] in stored.flag_parts])
     configs = [
-        {**here, "key": key, "document": text.config}
-        for key, (_, text) in flags.items()
+        {**here, "key": key, "document": text.config, "enabled": definition.config.enabled}
+        for key, (definition, text) in flags.items()
         if stored.config_texts.get(key) != text.config
     ]
     created = [row for row in configs if row["key"] not in stored.config_texts]
@@ -165,7 +167,17 @@ def save_records(
     )
 
 
-def _flag_row(project: str, flag: Flag, text: FlagText) -> dict[str, Any]:
+def separated(tags: Sequence[str]) -> str:
+    """Tags as a text in which each is found between two separators."""
+    return TAG_SEPARATOR.join(["", *tags, ""]) if tags else ""
+
+
+def searched(key: str, description: str) -> str:
+    """What a text is looked for in, case folded."""
+    return f"{key}\n{description}".casefold()
+
+
+def _flag_row(project: str, flag: Flag, text: FlagText, version: int) -> dict[str, Any]:
     return {
         "project": project,
         "key": flag.key,
@@ -174,6 +186,9 @@ def _flag_row(project: str, flag: Flag, text: FlagText) -> dict[str, Any]:
         "owner": owner_copy(flag.owner),
         "archived_at": flag.archived_at,
         "document": text.flag,
+        "tags": separated(flag.tags),
+        "search": searched(flag.key, flag.description),
+        "version": version,
     }
 
 

@@ -152,6 +152,14 @@ class Flag(Base, table=True):
     owner: str = _text("")
     archived_at: datetime | None = _instant()
     document: str = _text()
+    tags: str = Field(default="", sa_type=Text, sa_column_kwargs={"server_default": sql_text("''")})
+    """Each between separators, as server/store/saving.py writes them."""
+
+    search: str = Field(default="", sa_type=Text, sa_column_kwargs={"server_default": sql_text("''")})
+    """What a text is looked for in: key and description, without a difference of case."""
+
+    version: int = _number(0, sa_column_kwargs={"server_default": sql_text("0")})
+    """The sequence number of the audit entry that its shared part changed with last."""
 
 
 class FlagConfig(Base, table=True):
@@ -170,6 +178,7 @@ class FlagConfig(Base, table=True):
     environment: str = _key()
     key: str = _key()
     document: str = _text()
+    enabled: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     sync_bytes: int | None = _number()
     """What the flag takes of the text for in-process clients; NULL when that is not known, as where sync is off."""
 

@@ -61,6 +61,18 @@ def read_project_version(connection: Connection, project: str) -> int | None:
     return None if row is None or row.after is None else row.sequence
 
 
+def check_flag_versions(connection: Connection, project: str, *, expected: Mapping[str, int]) -> None:
+    """Refuse when what environments share of a flag is not at the version by which its reader knew it.
+
+    Errors: as `check_versions`.
+    """
+    columns = tables.flags.c
+    for key, version in expected.items():
+        query = select(columns.version).where(columns.project == project, columns.key == key)
+        found = connection.execute(query).scalar()
+        _compare(f"flag {key!r}", project, found, version)
+
+
 def check_versions(connection: Connection, environment: Environment, *, expected: Mapping[Thing, int]) -> None:
     """Refuse when a thing is not at the version by which its reader knew it.
 
@@ -75,10 +87,12 @@ def check_versions(connection: Connection, environment: Environment, *, expected
                 connection, project=environment.project, environment=environment.key, kind=kind, keys=[key]
             ).get(key)
         )
-        if version == ABSENT and found is not None:
-            raise Conflict(f"{kind} {key!r} exists already in {where!r}, at version {found}")
-        if version not in (ABSENT, found):
-            now = "does not exist any more" if found is None else f"has version {found}"
-            raise Stale(
-                f"{kind} {key!r} in {where!r} {now}, expected version {version}; read it again and repeat the change"
-            )
+        _compare(f"{kind} {key!r}", where, found, version)
+
+
+def _compare(thing: str, where: str, found: int | None, expected: int) -> None:
+    if expected == ABSENT and found is not None:
+        raise Conflict(f"{thing} exists already in {where!r}, at version {found}")
+    if expected not in (ABSENT, found):
+        now = "does not exist any more" if found is None else f"has version {found}"
+        raise Stale(f"{thing} in {where!r} {now}, expected version {expected}; read it again and repeat the change")
