@@ -21,7 +21,7 @@ from server.core.policies import Permit
 from server.store.commit import Committed, Part, Seen, check_revision, commit_all
 from server.store.engine import reading
 from server.store.saving import Cause
-from server.store.versions import check_versions
+from server.store.versions import check_flag_versions, check_versions
 
 BYPASS: Final = "bypass"
 """How the cause of a write begins that asked to step over what protects its environment."""
@@ -140,7 +140,9 @@ class Writer:
 
         self._compare_versions(project, parts, trial)
         # The versions have been looked at, and a request id would be answered without looking at anything.
-        unconditional = [replace(part, expected_revision=None, expected_versions={}) for part in parts]
+        unconditional = [
+            replace(part, expected_revision=None, expected_versions={}, expected_flags={}) for part in parts
+        ]
         why = Cause(project, write.principal.actor, write.now, write.reason, write.cause, "")
         try:
             committed = commit_all(
@@ -165,6 +167,9 @@ class Writer:
                 for target, version in part.expected_versions.items():
                     with _noted(trial):
                         check_versions(connection, Environment(project, part.environment), expected={target: version})
+                for key, version in part.expected_flags.items():
+                    with _noted(trial):
+                        check_flag_versions(connection, project, expected={key: version})
                 with _noted(trial):
                     check_revision(connection, project, part)
 

@@ -7,6 +7,7 @@ from server.operations.audit import Audit
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
 from server.rpc.audit import audit_table
+from server.rpc.flags import flag_table
 from server.rpc.management import Management
 from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
@@ -22,6 +23,7 @@ def management_table(
     """
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
+        flag_table(management, engine, writer),
         simulation_table(management, writer, recent),
         token_table(management, tokens),
     )

@@ -167,7 +167,15 @@ def result_of(written: Written) -> common.WriteResult:
     return common.WriteResult(
         outcome=OUTCOMES[written.outcome],
         revisions=written.revisions,
-        changes=change_lines(event for events in written.events.values() for event in events),
+        changes=_lines_by_place(written),
         warnings=written.warnings,
         change_request=written.change_request,
     )
+
+
+def _lines_by_place(written: Written) -> list[str]:
+    """What differs; where more than one environment was written to, each line says which."""
+    places = {name: events for name, events in written.events.items() if events}
+    if len(places) < 2:
+        return change_lines(event for events in places.values() for event in events)
+    return [f"{name or 'project'}: {line}" for name, events in places.items() for line in change_lines(events)]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,6 +17,7 @@ from server.rpc.doors.stalls import WRITE_STALL_S
 from server.rpc.services import Services, make_services
 from server.rpc.table import Table
 from tests.fakes import fake_clock, holder_of, snapshot_of
+from tests.rpc.flag_service import Service, flag_service
 
 
 @dataclass
@@ -80,3 +82,10 @@ async def serve() -> AsyncIterator[Serve]:
     for each in running:
         await each.channel.close(None)
         await each.server.stop()
+
+
+@pytest.fixture
+async def service(tmp_path: Path, serve: Serve) -> AsyncIterator[Service]:
+    """FlagService over a shop with one flag."""
+    async with flag_service(tmp_path, serve) as serving:
+        yield serving
