@@ -106,6 +106,10 @@ class Principal:
             action in ALLOWED[grant.role] and grant.covers(scope) for grant in self.grants
         )
 
+    def may_within(self, action: Action, project: str) -> bool:
+        """Whether one of the grants allows an action in a project or in any of its environments."""
+        return any(action in ALLOWED[grant.role] and grant.project in (None, project) for grant in self.grants)
+
     def roles(self, scope: Scope) -> frozenset[Role]:
         """The roles that reach a place."""
         return frozenset(grant.role for grant in self.grants if grant.covers(scope))

@@ -99,7 +99,7 @@ class Management:
             request: Any = parse(request_type, raw)
             scope = scope_of(request)
             # A write to a whole project names no environment: each that it reaches is asked about where it is written.
-            if scope.environment or not scope.project:
+            if scope.environment or not scope.project or not call.principal.may_within(action, scope.project):
                 require(call.principal, action, scope)
             write = self.asked(path, request, call.principal)
             return await self.run(lambda: function(request, write).SerializeToString())

@@ -120,7 +120,7 @@ async def test_dangling_references_are_told(serve: Serve, filled: Engine) -> Non
     (dangling,) = reply.environments[0].dangling
 
     assert ("flag checkout", "segment beta", True) == (dangling.subject, dangling.missing, dangling.removed)
-    assert [messages.InTheWay.KIND_INVALID] == [each.kind for each in reply.in_the_way]
+    assert [messages.InTheWay.KIND_REFUSED] == [each.kind for each in reply.in_the_way]
     assert reply.environments[0].flags[0].dependent
 
 

@@ -362,7 +362,7 @@ class SimulatedArm(_message.Message):
         """No variant: the caller uses its own default."""
         KIND_ERROR: SimulatedArm._Kind.ValueType  # 3
         KIND_ABSENT: SimulatedArm._Kind.ValueType  # 4
-        """There is no such flag, or it is archived."""
+        """There is no such flag."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: SimulatedArm.Kind.ValueType  # 0
@@ -371,7 +371,7 @@ class SimulatedArm(_message.Message):
     """No variant: the caller uses its own default."""
     KIND_ERROR: SimulatedArm.Kind.ValueType  # 3
     KIND_ABSENT: SimulatedArm.Kind.ValueType  # 4
-    """There is no such flag, or it is archived."""
+    """There is no such flag."""
 
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
