@@ -11,7 +11,7 @@ from server.store import tables
 from server.store.flagsets import in_parts, raw
 from server.store.mapping import Document, parse
 from server.store.position import position
-from server.store.saving import TAG_SEPARATOR
+from server.store.saving import TAG_SEPARATOR, owner_copy, searched, separated
 from server.store.versions import read_versions
 
 _FLAG: Final = tables.flags.c
@@ -167,13 +167,13 @@ def environments_touched(connection: Connection, *, project: str, key: str, requ
 def _conditions(project: str, wanted: FlagFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [_FLAG.project == project]
     if wanted.text:
-        found.append(position(_FLAG.search, wanted.text.casefold()) > 0)
+        found.append(position(_FLAG.search, searched(wanted.text, "").removesuffix("\n")) > 0)
     for tag in wanted.tags:
         # A tag that holds the separator would fit between others.
-        has = position(_FLAG.tags, f"{TAG_SEPARATOR}{tag}{TAG_SEPARATOR}") > 0
+        has = position(_FLAG.tags, separated([tag])) > 0
         found.append(false() if TAG_SEPARATOR in tag else has)
     if wanted.owner:
-        found.append(_FLAG.owner == wanted.owner)
+        found.append(_FLAG.owner == owner_copy(wanted.owner))
     if wanted.kinds:
         found.append(_FLAG.kind.in_(wanted.kinds))
     if wanted.types:

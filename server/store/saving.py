@@ -169,12 +169,12 @@ def save_records(
 
 def separated(tags: Sequence[str]) -> str:
     """Tags as a text in which each is found between two separators."""
-    return TAG_SEPARATOR.join(["", *tags, ""]) if tags else ""
+    return _kept(TAG_SEPARATOR.join(["", *tags, ""])) if tags else ""
 
 
 def searched(key: str, description: str) -> str:
     """What a text is looked for in, case folded."""
-    return f"{key}\n{description}".casefold()
+    return _kept(f"{key}\n{description}").casefold()
 
 
 def _flag_row(project: str, flag: Flag, text: FlagText, version: int) -> dict[str, Any]:
@@ -194,7 +194,12 @@ def _flag_row(project: str, flag: Flag, text: FlagText, version: int) -> dict[st
 
 def owner_copy(owner: str) -> str:
     """An owner as flags are looked for by it: no longer than an index takes, and without what no column takes."""
-    return owner.replace("\0", "")[:OWNER_COPY_CHARS_MAX]
+    return _kept(owner)[:OWNER_COPY_CHARS_MAX]
+
+
+def _kept(text: str) -> str:
+    # PostgreSQL keeps no NUL in a column; documents have it escaped.
+    return text.replace("\0", "")
 
 
 def _references(value: object) -> frozenset[Target]:

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from server.store.engine import open_engine, reading
 from server.store.flags import Archived, FlagFilter, Listed, Order, Page, list_flags
 from server.store.migrations import migrate
 from server.store.saving import searched, separated
-from tests.store.definitions import NOW, flag, new_shop, put
+from tests.store.definitions import NOW, flag, put
 
 FIRST = Path(__file__).parent / "databases" / "first-schema.sql"
 ALL = FlagFilter()
@@ -37,15 +36,13 @@ FLAGS = (
 
 
 @pytest.fixture
-def listed(tmp_path: Path) -> Iterator[Engine]:
+def listed(shop: Engine) -> Engine:
     """A shop with five flags, one of them archived, one off, one also in staging."""
-    shop = new_shop(tmp_path)
     for each in FLAGS:
         put(shop, PutFlag(each))
     put(shop, ArchiveFlag("old", NOW))
     put(shop, PutFlag(replace(FLAGS[1], config=replace(FLAGS[1].config, enabled=False))), environment="staging")
-    yield shop
-    shop.dispose()
+    return shop
 
 
 def _list(shop: Engine, wanted: FlagFilter = ALL, page: Page = Page(), *, configured_in: str = "") -> Listed:  # noqa: B008  (a value)

@@ -79,7 +79,8 @@ def _searched(key: Any, raw: bytes | str) -> dict[str, str]:
     tags, description = document.get("tags"), document.get("description")
     words = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
     text = f"{key}\n{description if isinstance(description, str) else ''}"
-    return {"tags": "\x1f".join(["", *words, ""]) if words else "", "search": text.casefold()}
+    tagged = "\x1f".join(["", *words, ""]) if words else ""
+    return {"tags": tagged.replace("\0", ""), "search": text.replace("\0", "").casefold()}
 
 
 def _parsed(raw: bytes | str) -> dict[str, Any]:
