@@ -83,7 +83,8 @@ class Crowd:
         answer = self._ask(op="arrived", timeout_s=ARRIVAL_TIMEOUT_S)
         if len(answer["at"]) != self.healthy or answer["lost"]:
             heard = f"{len(answer['at'])} of {self.healthy} streams of {self._name} heard of a commit"
-            raise RuntimeError(f"{heard} within {ARRIVAL_TIMEOUT_S:g} s, {answer['lost']} are lost")
+            lost = f"{answer['lost']} are lost, ended by {answer['ends']}"
+            raise RuntimeError(f"{heard} within {ARRIVAL_TIMEOUT_S:g} s, {lost}")
         waits = [(at - returned) * 1_000 for at in answer["at"]]
         return Delivery(returned - start, percentile(waits, 0.5), percentile(waits, 0.99), waits[-1])
 

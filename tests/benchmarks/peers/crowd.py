@@ -11,13 +11,14 @@ import selectors
 import socket
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
+_NAMES: Final = {DATA: "the last message", HEADERS: "a status, in HPACK", RST_STREAM: "a reset"}
 _INITIAL_WINDOW_SIZE: Final = 4
 _CANCEL: Final = 8
 _HEAD_BYTES: Final = 9
@@ -28,6 +29,7 @@ STALLED_WINDOW_BYTES: Final = 64
 WINDOW_BYTES: Final = 2**30
 READ_BYTES: Final = 256 * 1024
 QUIET_S: Final = 1.0
+ENDS_SHOWN: Final = 5
 OPEN_TIMEOUT_S: Final = 60.0
 
 
@@ -59,6 +61,9 @@ class Connection:
         self._next = 1
         self.open: set[int] = set()
         """Streams that the server has not ended."""
+
+        self.ends: dict[int, str] = {}
+        """How it ended the others."""
 
         window = _INITIAL_WINDOW_SIZE.to_bytes(2, "big") + STALLED_WINDOW_BYTES.to_bytes(4, "big")
         self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, payload=window) + self._widen(0))
@@ -104,6 +109,8 @@ class Connection:
             raise RuntimeError(f"the server sent a connection away: {payload[8:]!r}")
         if kind == RST_STREAM or (kind in (DATA, HEADERS) and flags & END_STREAM):
             self.open.discard(stream)
+            how = f"code {int.from_bytes(payload, 'big')}" if kind == RST_STREAM else f"{payload[-80:]!r}"
+            self.ends[stream] = f"{_NAMES[kind]}: {how}"
 
     def _message(self, stream: int, payload: bytes) -> None:
         partial = self._partial[stream]
@@ -161,7 +168,8 @@ class Crowd:
                 until = time.monotonic() + question["timeout_s"]
                 self._pump(lambda: len(self._arrived) >= len(self._healthy), until)
                 self._armed = False
-                return {"at": sorted(self._arrived.values()), "lost": self._lost(self._healthy)}
+                lost = self._lost(self._healthy)
+                return {"at": sorted(self._arrived.values()), "lost": lost, "ends": self._ends() if lost else []}
             case "release":
                 ended = self._lost(self._stalled)
                 for place, stream in self._stalled:
@@ -197,6 +205,11 @@ class Crowd:
 
     def _lost(self, streams: set[tuple[int, int]]) -> int:
         return sum(stream not in self._connections[place].open for place, stream in streams)
+
+    def _ends(self) -> list[tuple[str, int]]:
+        """How streams that were to stay were ended, and how many so; the most frequent first."""
+        ends = Counter(self._connections[place].ends.get(stream, "") for place, stream in self._healthy)
+        return [(how, count) for how, count in ends.most_common() if how][:ENDS_SHOWN]
 
     def _told(self, which: tuple[int, int], message: bytes) -> None:
         self._heard = now = time.monotonic()
