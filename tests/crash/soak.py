@@ -36,9 +36,9 @@ SAMPLES: Final = 200
 GROWTH_MB_MAX: Final = 8.0
 """Along the slope, from the end of the warm-up to the end: an evaluation that kept 100 bytes would be found.
 
-Measured: 1.0 to 1.2 MB a minute with 80 streams opened and left each second, and nothing of it in Python's memory. The C
-memory of grpcio 1.85 grows by some 30 bytes for each stream that is cancelled while a `context.write` is under way, in
-an empty server too.
+Measured: 1.0 to 1.2 MB a minute with 80 streams opened and left each second, and nothing of it in Python's memory.
+The C memory of grpcio 1.85 grows by some 30 bytes for each stream that is cancelled while a `context.write` is under
+way, in an empty server too.
 """
 
 SETTLE_S: Final = 30.0
