@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from types import ModuleType
 
 from sqlalchemy import Engine
 
 from server.core.errors import StoreUnavailable
-from server.store import migrations
 from server.store.engine import is_there as has_content
 from server.store.engine import open_engine, shown
+from server.store.schema import is_newest
 
 
 class DatabaseState(StrEnum):
@@ -33,7 +34,8 @@ def open_to_read(url: str) -> Iterator[Engine]:
                 f"{shown(engine)} does not exist; name the right one with --database-url, "
                 "or make it with `flagstaff import FILE`"
             )
-        migrations.require_current(engine)
+        if not is_newest(engine):
+            _migrations().require_current(engine)
         yield engine
 
 
@@ -41,26 +43,36 @@ def open_to_read(url: str) -> Iterator[Engine]:
 def open_to_write(url: str) -> Iterator[Engine]:
     """Open a database, made and migrated as needed. Errors: as `open_to_read`, without the absent one."""
     with _opened(url) as engine:
-        migrations.migrate(engine)
+        if not is_newest(engine):
+            _migrations().migrate(engine)
         yield engine
 
 
 def migrate(url: str) -> list[str]:
     """Make the database or bring its schema up to date; gives the migrations applied. Errors: as `open_to_write`."""
     with _opened(url) as engine:
-        return migrations.migrate(engine)
+        return [] if is_newest(engine) else _migrations().migrate(engine)
 
 
 def read_state(url: str) -> DatabaseState:
     """How the database stands, without making or changing it. Errors: StoreUnavailable, StoreCorrupt."""
     with _opened(url) as engine:
-        return DatabaseState(migrations.schema_state(engine)) if has_content(engine) else DatabaseState.ABSENT
+        if not has_content(engine):
+            return DatabaseState.ABSENT
+        return DatabaseState.CURRENT if is_newest(engine) else DatabaseState(_migrations().schema_state(engine))
 
 
 def is_there(url: str) -> bool:
     """Whether the database exists. Errors: InvalidRequest for a URL that is none."""
     with _opened(url) as engine:
         return has_content(engine)
+
+
+def _migrations() -> ModuleType:
+    """Loaded only where there is something to migrate, or to refuse: it brings Alembic along, a tenth of a start."""
+    from server.store import migrations  # noqa: PLC0415
+
+    return migrations
 
 
 def local_name(url: str) -> str:
