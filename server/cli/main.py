@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from server.cli import audit, backup, check, evaluate, export, flags, import_, migrate, profile, serve, token
+from server.cli import (
+    audit,
+    backup,
+    check,
+    directory,
+    evaluate,
+    export,
+    flags,
+    import_,
+    migrate,
+    profile,
+    serve,
+    token,
+)
 from server.cli.options import option
 from server.cli.remote import Chosen
 
@@ -50,6 +63,8 @@ app.command("evaluate", help=evaluate.HELP)(evaluate.evaluate)
 app.command("flags", help=flags.HELP)(flags.flags)
 app.command("check", help=check.HELP)(check.check)
 app.command("migrate", help=migrate.HELP)(migrate.migrate)
+app.command("plan", help=directory.PLAN_HELP)(directory.plan)
+app.command("apply", help=directory.APPLY_HELP)(directory.apply)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 app.add_typer(audit.app, name="audit")
