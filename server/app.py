@@ -30,6 +30,7 @@ from server.live.sessions import Sessions
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
 from server.memory import return_memory
+from server.operations.change_requests.applying import Applying
 from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
 from server.operations.identity import Identity
@@ -44,6 +45,7 @@ from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
 from server.rpc.table import Table
+from server.scheduling.change_requests import ChangeRequestClock
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
@@ -187,6 +189,10 @@ async def serve(
         await managing.end()
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class _Managing:
     """The database, what is managed in it by calls, which wait for it in threads of their own, and who may."""
 
@@ -198,25 +204,27 @@ class _Managing:
         self._threads = ThreadPoolExecutor(THREADS_MAX, "flagstaff-management")
         self._callers = Callers(self.engine, partial(secret_key, self.engine, make=False), changed=self._changed)
         self._sessions = Sessions()
+        self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
+        self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
         self.gate = Gate(Identity(self._callers, settings.asking), holder, self._sessions)
         self._watching: asyncio.Task[None] | None = None
 
     def table(self) -> Table:
-        management = Management(lambda: datetime.now(UTC), self._threads)
+        management = Management(_now, self._threads)
         tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
-        writer = Writer(self.engine, POLICIES)
-        return management_table(management, self.engine, writer, tokens=tokens, recent=self.recent)
+        return management_table(management, self.engine, self._writer, tokens=tokens, recent=self.recent)
 
     def start(self) -> None:
-        """Begin to follow the tokens."""
+        """Begin to follow the tokens, and to look what is due."""
         self._callers.start()
+        self._change_requests.start()
         self._watching = self._loop.create_task(self._sessions.watch())
 
     async def end(self) -> None:
         """Let operations in flight end, and close the database."""
         if self._watching is not None:
             self._watching.cancel()
-        for end in (self._threads.shutdown, self._callers.stop, self.engine.dispose):
+        for end in (self._change_requests.stop, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
 
     def _changed(self) -> None:

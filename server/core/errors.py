@@ -3,11 +3,14 @@
 FlagstaffError
   InvalidDefinition   every problem of a definition, each with its path
   NotFound            a project, environment, flag or segment that is not there
-  Conflict            the thing exists already, or changed since it was read
+  Conflict            the thing exists already
+  Stale               it changed since it was read
+    Outdated          so did several things that somebody asked to change
   InvalidRequest      an argument that cannot be understood
   TooLarge            a bound of core/limits.py was passed
   LeaseLost           another process may do now what this one did alone
-  Refused             the state of things does not allow it: dependents, a freeze, a missing approval
+  Refused             the state of things does not allow it: dependents, a freeze
+    ApprovalNeeded    others must agree first
   Unauthenticated     nobody knows who is calling
   PermissionDenied    the caller is known and may not do this
   Limited             too many requests; may be repeated later
@@ -88,6 +91,31 @@ class Stale(FlagstaffError):
     code = Code.ABORTED
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One thing that is not at the version by which it was known; None: it was not there, or is not."""
+
+    environment: str
+    kind: str
+    key: str
+    expected: int | None
+    found: int | None
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        was = "did not exist" if self.expected is None else f"had version {self.expected}"
+        now = "does not exist any more" if self.found is None else f"has version {self.found} now"
+        return f"{self.kind} {self.key!r} in {self.environment!r} {was} and {now}"
+
+
+class Outdated(Stale):
+    """Things changed since somebody asked to change them; carries each."""
+
+    def __init__(self, message: str, moved: Sequence[Moved] = ()) -> None:
+        super().__init__(message)
+        self.moved = tuple(moved)
+
+
 class TooLarge(FlagstaffError):
     """A bound of core/limits.py was passed; the message has its figure."""
 
@@ -104,6 +132,10 @@ class Refused(FlagstaffError):
     """The state of things does not allow it; the message says what stands in the way."""
 
     code = Code.FAILED_PRECONDITION
+
+
+class ApprovalNeeded(Refused):
+    """Others must agree first; the message says how many, and where."""
 
 
 class Unauthenticated(FlagstaffError):

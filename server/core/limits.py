@@ -108,3 +108,21 @@ SIMULATED_CONTEXTS_MAX: Final = 10_000
 
 SIMULATED_EVALUATIONS_MAX: Final = 1_000_000
 """Contexts times affected flags of one simulation; with more flags, fewer contexts are evaluated."""
+
+CHANGE_REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
+"""What one change request asks for, as it is stored."""
+
+CHANGE_REQUEST_LINES_MAX: Final = 1_000
+"""Lines that are kept of what a change request changes."""
+
+CHANGE_REQUEST_STEPS_MAX: Final = 1_000
+"""Comments, approvals and everything else that happens to one change request."""
+
+CHANGE_REQUESTS_OPEN_MAX: Final = 1_000
+"""Change requests of a project that are not closed."""
+
+CHANGE_REQUESTS_CLOSED_MAX: Final = 5_000
+"""Closed ones of a project that are kept; the audit trail keeps what became of all."""
+
+CHANGE_REQUEST_DAYS: Final = 30
+"""A change request to which nothing happened for so long expires."""

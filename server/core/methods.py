@@ -61,6 +61,15 @@ ACTIONS: Final[Mapping[str, Action]] = {
             ),
         },
     ),
+    **_methods(
+        "flagstaff.v1.ChangeRequestService",
+        {
+            Action.READ: ("GetChangeRequest", "ListChangeRequests"),
+            Action.PROPOSE: ("CommentOnChangeRequest", "UpdateChangeRequest", "WithdrawChangeRequest"),
+            Action.APPROVE: ("ApproveChangeRequest", "RejectChangeRequest"),
+            Action.EDIT: ("ApplyChangeRequest", "ScheduleChangeRequest"),
+        },
+    ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
         "flagstaff.v1.TokenService",

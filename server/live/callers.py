@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from server.core.access import Action, Principal, Scope
-from server.core.errors import FlagstaffError
+from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.tokens import derived_key, key_name, token_digest
 from server.store.engine import reading, writing
 from server.store.schema import is_newest
@@ -30,6 +30,9 @@ NOTE_EVERY_S: Final = 60.0
 
 ENDED_TOLD: Final = timedelta(days=30)
 """Who uses a token that ended within this time is told so; afterwards it is unknown."""
+
+TOKEN_ACTOR: Final = "token:"
+"""How the audit trail names whoever calls with a token, before the token's id."""
 
 KEY_PURPOSE: Final = "tokens"
 
@@ -123,6 +126,18 @@ class Callers:
     def refresh(self) -> None:
         """Look now."""
         self._wake.set()
+
+    def who_is(self, actor: str) -> Principal | None:
+        """What somebody is allowed now, nothing when their token ended; None when that is not known by a token.
+
+        Errors: StoreUnavailable while the tokens were never read.
+        """
+        if not actor.startswith(TOKEN_ACTOR):
+            return None
+        if not self.loaded:
+            raise StoreUnavailable("the tokens have not been read yet; try again in a moment")
+        caller = self._by_id.get(actor.removeprefix(TOKEN_ACTOR))
+        return Principal(actor) if caller is None or caller.problem(time.time()) else caller.principal
 
     def look(self) -> None:
         """Bring in what changed. Errors: StoreUnavailable, StoreCorrupt; InvalidRequest for a key that is none."""

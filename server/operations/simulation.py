@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from server.core.errors import (
+    ApprovalNeeded,
     Conflict,
     FlagstaffError,
     InvalidDefinition,
@@ -32,7 +33,10 @@ class InTheWayKind(StrEnum):
     """The caller may not make the change."""
 
     REFUSED = "refused"
-    """The state of things: a freeze, dependents, a missing approval."""
+    """The state of things: a freeze, dependents."""
+
+    APPROVAL = "approval"
+    """Others must agree: the write would open a change request."""
 
     TOO_LARGE = "too-large"
     INVALID = "invalid"
@@ -75,6 +79,7 @@ _KINDS: Final[Mapping[type[FlagstaffError], InTheWayKind]] = {
     Conflict: InTheWayKind.EXISTS,
     NotFound: InTheWayKind.MISSING,
     PermissionDenied: InTheWayKind.PERMISSION,
+    ApprovalNeeded: InTheWayKind.APPROVAL,
     Refused: InTheWayKind.REFUSED,
     TooLarge: InTheWayKind.TOO_LARGE,
 }

@@ -14,12 +14,24 @@ from typing import Final, TypeAlias
 from sqlalchemy import Engine
 
 from server.core.access import Action, Principal, Scope, allowing
+from server.core.change_requests.approvals import WhoIs, nobody_knows
+from server.core.change_requests.machine import Happening
 from server.core.environments import Environment
-from server.core.errors import FlagstaffError, PermissionDenied, StoreCorrupt, StoreUnavailable
+from server.core.errors import (
+    ApprovalNeeded,
+    FlagstaffError,
+    PermissionDenied,
+    Refused,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from server.core.events import Event, ProjectCreated
-from server.core.policies import Permit
+from server.core.policies import Permit, needs_approval
+from server.operations.requesting import content_from, open_request
+from server.store.change_request_steps import check_known, find_known
+from server.store.change_requests import content_text, read_request
 from server.store.commit import Committed, Part, Seen, check_revision, commit_all
-from server.store.engine import reading
+from server.store.engine import reading, writing
 from server.store.saving import Cause
 from server.store.versions import check_flag_versions, check_versions
 
@@ -61,8 +73,15 @@ class Write:
 
     bypass_approval: bool = False
 
+    instead: "Instead | None" = None
+    """What is done with the change in place of making it: to put it into a change request that is there already."""
+
     trial: "Trial | None" = None
     """Where it is only tried: a dry run that tells this what it finds, also what would be refused."""
+
+
+Instead: TypeAlias = Callable[[str, Sequence[Part], bool], "Written"]
+"""(project, parts, whether variants may be replaced) -> what became of it."""
 
 
 @dataclass(slots=True)
@@ -98,28 +117,76 @@ class Writer:
 
     engine: Engine
     policies: Sequence[PermitFor] = NO_PERMITS
-    """Asked in this order after access was."""
+    """Asked in this order after access and approvals were."""
+
+    who_is: WhoIs = nobody_knows
+    """Tells what people are allowed now who said something before."""
 
     def write(self, project: str, parts: Sequence[Part], write: Write, *, replace_variants: bool = False) -> Written:
         """Make changes to environments of a project as one commit.
 
+        Where an environment asks for approvals, a change request is opened instead, and nothing is changed.
         Errors: PermissionDenied, whatever the policies raise, and as `commit`.
         """
         if write.trial is not None:
             return self._try(project, parts, write, write.trial, replace_variants=replace_variants)
-        why = Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id)
-        permits = [_access(write), *(policy(write) for policy in self.policies)]
         for part in parts:
             require(write.principal, write.action, Scope(project, part.environment))
-        committed = commit_all(
-            self.engine,
-            parts=parts,
-            why=why,
-            replace_variants=replace_variants,
-            permit=_each(permits),
-            dry_run=write.dry_run,
-        )
-        return _written(committed, dry_run=write.dry_run)
+        if write.instead is not None:
+            return write.instead(project, parts, replace_variants)
+        requested = self._requested_before(project, parts, write.request_id, replace_variants=replace_variants)
+        if requested is not None:
+            return requested
+        asking: list[str] = []
+        try:
+            committed = commit_all(
+                self.engine,
+                parts=parts,
+                why=cause_of(write, project),
+                replace_variants=replace_variants,
+                permit=_each([_access(write), _approvals(write, asking), *(policy(write) for policy in self.policies)]),
+                dry_run=write.dry_run,
+            )
+        except ApprovalNeeded:
+            return self._request(project, parts, write, replace_variants=replace_variants)
+        written = written_of(committed, dry_run=write.dry_run)
+        return replace(written, warnings=(*written.warnings, *asking))
+
+    def access(self, write: Write) -> Permit:
+        """Who may, and nothing else."""
+        return _access(write)
+
+    def permit(self, write: Write, approvals: Permit) -> Permit:
+        """Who may, whether those agree who are asked, and all other policies, in this order."""
+        return _each([_access(write), approvals, *(policy(write) for policy in self.policies)])
+
+    def _requested_before(
+        self, project: str, parts: Sequence[Part], request_id: str, *, replace_variants: bool
+    ) -> Written | None:
+        """The first answer to a write that is sent again, when that was a change request."""
+        if not request_id:
+            return None
+        with reading(self.engine) as connection:
+            known = find_known(connection, project=project, request_id=request_id)
+            if known is None:
+                return None
+            request = read_request(connection, project=project, id=known.change_request)
+        same = request.content == content_text(content_from(parts, replace_variants=replace_variants))
+        check_known(known, request_id=request_id, id=request.id if same else "", happenings=[Happening.OPENED])
+        return Written(Outcome.REQUESTED, change_request=request.id)
+
+    def _request(self, project: str, parts: Sequence[Part], write: Write, *, replace_variants: bool) -> Written:
+        why = cause_of(write, project)
+        with writing(self.engine, about=f"project/{project}") as connection:
+            request, tried = open_request(
+                connection,
+                parts,
+                why,
+                action=write.action,
+                replace_variants=replace_variants,
+                permit=_access(write),
+            )
+        return Written(Outcome.REQUESTED, events=tried.events, change_request=request.id)
 
     def _try(
         self, project: str, parts: Sequence[Part], write: Write, trial: Trial, *, replace_variants: bool
@@ -130,7 +197,8 @@ class Writer:
         """
         for part in parts:
             require(write.principal, Action.READ, Scope(project, part.environment))
-        permits = [_access(write), *(policy(write) for policy in self.policies)]
+        asked = replace(write, dry_run=False)
+        permits = [_access(write), _approvals(asked, []), *(policy(write) for policy in self.policies)]
 
         def permit(environment: Environment, events: Sequence[Event]) -> None:
             require(write.principal, Action.READ, Scope(environment.project, environment.key))
@@ -143,7 +211,7 @@ class Writer:
         unconditional = [
             replace(part, expected_revision=None, expected_versions={}, expected_flags={}) for part in parts
         ]
-        why = Cause(project, write.principal.actor, write.now, write.reason, write.cause, "")
+        why = replace(cause_of(write, project), request_id="")
         try:
             committed = commit_all(
                 self.engine,
@@ -159,7 +227,7 @@ class Writer:
         except FlagstaffError as error:
             trial.in_the_way.append(error)
             return Written(Outcome.WOULD_APPLY)
-        return _written(committed, dry_run=True)
+        return written_of(committed, dry_run=True)
 
     def _compare_versions(self, project: str, parts: Sequence[Part], trial: Trial) -> None:
         with reading(self.engine) as connection:
@@ -199,6 +267,49 @@ def _cause(write: Write) -> str:
     return f"{BYPASS}: {write.cause}" if write.cause else BYPASS
 
 
+def require_within(principal: Principal, action: Action, project: str) -> None:
+    """Refuse what nobody granted anywhere in a project. Errors: PermissionDenied."""
+    if not principal.may_within(action, project):
+        require(principal, action, Scope(project))
+
+
+def cause_of(write: Write, project: str) -> Cause:
+    """Who makes a write and why, as its commit tells it."""
+    return Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id)
+
+
+def may_bypass(write: Write, scope: Scope, needed: str) -> None:
+    """Refuse an emergency that is none. Errors: PermissionDenied without the right to it, Refused without a reason."""
+    if not write.principal.may(Action.BYPASS, scope):
+        raise PermissionDenied(
+            f"{needed}; {write.principal.actor} may not do without them, which takes the role `bypass` there"
+        )
+    if not write.reason.strip():
+        raise Refused(f"{needed}; to do without them takes a reason, for the audit trail")
+
+
+def _approvals(write: Write, asking: list[str]) -> Permit:
+    """Refuse what others must agree to, but for kills and emergencies; a dry run tells it by `asking`."""
+
+    def permit(environment: Environment, events: Sequence[Event]) -> None:
+        # A kill of a flag that is broken changes more than its switch, and must pass all the same.
+        if write.action is Action.KILL or not needs_approval(environment, events):
+            return
+        needed = f"{environment.flag_set} asks for {_count(environment.approval_policy.approvals)}"
+        if write.bypass_approval:
+            may_bypass(write, Scope(environment.project, environment.key), needed)
+        elif write.dry_run:
+            asking.append(f"{needed}: a change request would be opened")
+        else:
+            raise ApprovalNeeded(f"{needed} before this may be changed")
+
+    return permit
+
+
+def _count(approvals: int) -> str:
+    return "one approval" if approvals == 1 else f"{approvals} approvals"
+
+
 def _access(write: Write) -> Permit:
     def permit(environment: Environment, events: Sequence[Event]) -> None:
         if any(isinstance(event, ProjectCreated) for event in events):
@@ -218,7 +329,8 @@ def _each(permits: Iterable[Permit]) -> Permit:
     return permit
 
 
-def _written(committed: Mapping[str, Committed], *, dry_run: bool) -> Written:
+def written_of(committed: Mapping[str, Committed], *, dry_run: bool) -> Written:
+    """What commits of several environments come to."""
     revisions: dict[str, int] = {}
     for environment, each in committed.items():
         revisions.update(each.elsewhere)

@@ -4,14 +4,16 @@ from typing import Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from server.core.errors import FlagstaffError, InvalidDefinition, Limited, StoreUnavailable
+from server.core.errors import FlagstaffError, InvalidDefinition, Limited, Outdated, StoreUnavailable
 from server.rpc.status import Status
 
 DETAILS_BYTES_MAX: Final = 4 * 1024
 """They travel as a header, base64-encoded, and clients accept 8 KiB of those in all."""
 
+MOVED_SHOWN_MAX: Final = 10
 STORE_RETRY_S: Final = 1.0
 """When to ask again while the database is away: it is looked for about as often."""
 
@@ -21,6 +23,8 @@ def details_of(error: FlagstaffError, code: Status, message: str) -> bytes:
     match error:
         case InvalidDefinition():
             return _fitting(error, code, message)
+        case Outdated():
+            return _encoded(code, message, _moved(error))
         case Limited():
             return _encoded(code, message, _retry(error.retry_after_s))
         case StoreUnavailable():
@@ -42,12 +46,23 @@ def _fitting(error: InvalidDefinition, code: Status, message: str) -> bytes:
     return b""
 
 
+def _moved(error: Outdated) -> error_details_pb2.PreconditionFailure:
+    return error_details_pb2.PreconditionFailure(
+        violations=[
+            error_details_pb2.PreconditionFailure.Violation(
+                type="VERSION", subject=f"{each.environment}/{each.kind}/{each.key}", description=str(each)
+            )
+            for each in error.moved[:MOVED_SHOWN_MAX]
+        ]
+    )
+
+
 def _retry(seconds: float) -> error_details_pb2.RetryInfo:
     whole = int(seconds)
     return error_details_pb2.RetryInfo(retry_delay=Duration(seconds=whole, nanos=int((seconds - whole) * 1e9)))
 
 
-def _encoded(code: Status, message: str, detail: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> bytes:
+def _encoded(code: Status, message: str, detail: Message) -> bytes:
     packed = AnyMessage()
     packed.Pack(detail)
     encoded: bytes = status_pb2.Status(code=int(code), message=message, details=[packed]).SerializeToString()

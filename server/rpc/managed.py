@@ -4,9 +4,12 @@ from sqlalchemy import Engine
 
 from server.live.recent import RecentContexts
 from server.operations.audit import Audit
+from server.operations.change_requests.applying import Applying
+from server.operations.change_requests.review import Review
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
 from server.rpc.audit import audit_table
+from server.rpc.change_requests import change_requests_table
 from server.rpc.flags import flag_table
 from server.rpc.management import Management
 from server.rpc.simulation import simulation_table
@@ -23,6 +26,7 @@ def management_table(
     """
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
+        change_requests_table(management, Review(writer), Applying(writer)),
         flag_table(management, engine, writer),
         simulation_table(management, writer, recent),
         token_table(management, tokens),

@@ -19,7 +19,7 @@ from server.core.descriptions.differences import describe_event
 from server.core.errors import InvalidRequest
 from server.core.events import Event
 from server.core.methods import action_of
-from server.operations.writes import Outcome, Write, Written, require
+from server.operations.writes import Outcome, Write, Written, require, require_within
 from server.rpc.call import Call
 from server.rpc.table import Table, UnaryAsync, unary_async
 
@@ -64,10 +64,12 @@ class Management:
     proposable: dict[str, Proposable] = field(default_factory=dict)
     """Full name of a request -> how it is made; filled by `writes`."""
 
-    def reads(self, service: str, methods: Mapping[str, tuple[type[Message], Read]]) -> Table:
-        """Handlers of methods that change nothing."""
+    def reads(
+        self, service: str, methods: Mapping[str, tuple[type[Message], Read]], *, ask_access: bool = True
+    ) -> Table:
+        """Handlers of methods that change nothing; without `ask_access` the functions ask where in the project."""
         return {
-            f"/{service}/{name}": unary_async(self._read(f"/{service}/{name}", request, function))
+            f"/{service}/{name}": unary_async(self._read(f"/{service}/{name}", request, function, ask_access))
             for name, (request, function) in methods.items()
         }
 
@@ -81,13 +83,17 @@ class Management:
             for name, (request, function) in methods.items()
         }
 
-    def _read(self, path: str, request_type: type[Message], function: Read) -> UnaryAsync:
+    def _read(self, path: str, request_type: type[Message], function: Read, ask_access: bool) -> UnaryAsync:
         action = action_of(path)
 
         async def handle(raw: bytes, call: Call) -> bytes:
             request = parse(request_type, raw)
             principal = call.principal
-            require(principal, action, scope_of(request))
+            scope = scope_of(request)
+            if ask_access or not scope.project:
+                require(principal, action, scope)
+            else:
+                require_within(principal, action, scope.project)
             return await self.run(lambda: function(request, principal).SerializeToString())
 
         return handle
@@ -101,6 +107,8 @@ class Management:
             # A write to a whole project names no environment: each that it reaches is asked about where it is written.
             if scope.environment or not scope.project or not call.principal.may_within(action, scope.project):
                 require(call.principal, action, scope)
+            else:
+                require_within(call.principal, action, scope.project)
             write = self.asked(path, request, call.principal)
             return await self.run(lambda: function(request, write).SerializeToString())
 

@@ -14,7 +14,9 @@ from server.core.simulation.laws import BrokenLaw, Law
 from server.core.simulation.moves import Arm, ArmKind, Because, Dangling, FlagMoves
 from server.core.simulation.samples import generated
 from server.live.recent import RecentContexts
+from server.operations.change_requests.review import Review
 from server.operations.proposals import Removals, document_parts
+from server.operations.requesting import parts_of
 from server.operations.simulation import (
     EnvironmentSimulation,
     InTheWay,
@@ -26,6 +28,7 @@ from server.operations.writes import Write, Writer, require
 from server.rpc.context import decode
 from server.rpc.management import Management, change_lines, named, parse, scope_of
 from server.rpc.table import Table
+from server.store.change_requests import content_of
 
 SERVICE: Final = "flagstaff.v1.SimulationService"
 GENERATED: Final = 1_000
@@ -60,7 +63,9 @@ class _Simulation:
                 return self._document(request, principal)
             case "write":
                 return self._write(request, principal)
-        raise InvalidRequest("SimulateRequest needs a proposal: document or write")
+            case "change_request":
+                return self._change_request(request, principal)
+        raise InvalidRequest("SimulateRequest needs a proposal: document, change_request or write")
 
     def _document(self, request: messages.SimulateRequest, principal: Principal) -> tuple[Propose, Write]:
         named(request, "environment")
@@ -77,6 +82,17 @@ class _Simulation:
         if request.project != getattr(inner, "project", request.project):
             raise InvalidRequest(f"the write is for project {inner.project!r}, not {request.project!r}")
         return lambda asked: function(inner, asked), write
+
+    def _change_request(self, request: messages.SimulateRequest, principal: Principal) -> tuple[Propose, Write]:
+        found = Review(self._writer).read(principal, project=request.project, id=request.change_request)
+        content = content_of(found)
+        write = Write(principal, found.progress.action, self._management.clock())
+        return (
+            lambda asked: self._writer.write(
+                request.project, parts_of(content, found.base), asked, replace_variants=content.replace_variants
+            ),
+            write,
+        )
 
     def _sample(self, request: messages.SimulateRequest) -> Sample:
         match request.WhichOneof("sample"):

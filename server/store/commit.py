@@ -4,12 +4,11 @@ Load, apply, validate, save, count the revision up, write the audit trail and th
 the write lock from its start. Either all of it is there afterwards or none.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, select
 
 from server.core.changes import (
     Change,
@@ -26,7 +25,6 @@ from server.core.environments import Environment
 from server.core.errors import Conflict, NotFound, Stale, TooLarge
 from server.core.events import (
     EnvironmentDeleted,
-    Event,
     FlagCreated,
     FlagRemoved,
     SegmentCreated,
@@ -45,32 +43,25 @@ from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
 from server.store.keylists import bring_keys, check_key_bytes, load_key_lists, save_key_list
 from server.store.neighbourhood import load_neighbourhood, refuse_damaged, subjects_of, with_keys
-from server.store.orders import Observe, Order, Part, Seen, check_order, observe_nothing
+from server.store.orders import Committed, Observe, Order, Part, Seen, check_order, observe_nothing
 from server.store.places import empty_environment, save_environment_event, save_project_event
 from server.store.projects import find_project
-from server.store.replay import read_past
+from server.store.repeats import answered_before, note_answer
 from server.store.saving import Cause
 from server.store.sync_sizes import check_sync_sizes, unsent_flags
 from server.store.versions import NO_VERSIONS, Thing, check_flag_versions, check_versions
 
-__all__ = ["Committed", "Observe", "Part", "Seen", "check_revision", "commit", "commit_all"]
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a commit did to one environment; for a repeated request, what it did the first time."""
-
-    revision: int
-    events: tuple[Event, ...]
-    touched: Touched
-    unchanged: bool = False
-    """Everything asked for was so already: no revision, no audit entry, no event."""
-
-    elsewhere: Mapping[str, int] = field(default_factory=dict)
-    """Revisions of other environments that this commit touched, because they share a flag's variants."""
-
-    unsent: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Flags concerned that in-process clients are not sent, each with the large segments that it needs."""
+__all__ = [
+    "Committed",
+    "Observe",
+    "Part",
+    "Seen",
+    "check_revision",
+    "commit",
+    "commit_all",
+    "commit_within",
+    "try_within",
+]
 
 
 def commit(  # noqa: PLR0913  (who, what, why and under which conditions are one sentence)
@@ -125,7 +116,7 @@ def commit_all(
     try:
         with collector_paused(change_count), writing(engine, about=f"project/{order.project}") as connection:
             failpoints.reach("commit.begin")
-            committed = _repeated(connection, order) or _commit(connection, order)
+            committed = answered_before(connection, order) or _commit(connection, order)
             if dry_run:
                 raise _TakenBack(committed)
             failpoints.reach("commit.before_commit")
@@ -135,6 +126,46 @@ def commit_all(
     return committed
 
 
+def commit_within(
+    connection: Connection,
+    *,
+    parts: Sequence[Part],
+    why: Cause,
+    replace_variants: bool = False,
+    permit: Permit = permit_all,
+    observe: Observe = observe_nothing,
+) -> dict[str, Committed]:
+    """Make changes in the caller's transaction, which was begun with `writing`: whole when that ends well.
+
+    Shapes: as `commit_all`. Errors: as `commit`; the caller's transaction must not go on after one.
+    """
+    order = Order(why.project, tuple(parts), why, replace_variants, permit, observe)
+    check_order(order)
+    return answered_before(connection, order) or _commit(connection, order)
+
+
+def try_within(
+    connection: Connection,
+    *,
+    parts: Sequence[Part],
+    why: Cause,
+    replace_variants: bool = False,
+    permit: Permit = permit_all,
+    observe: Observe = observe_nothing,
+) -> dict[str, Committed]:
+    """What `commit_within` would do; the caller's transaction goes on as if nothing had been tried.
+
+    Errors: as `commit`; the transaction may go on after one.
+    """
+    savepoint = connection.begin_nested()
+    try:
+        return commit_within(
+            connection, parts=parts, why=why, replace_variants=replace_variants, permit=permit, observe=observe
+        )
+    finally:
+        savepoint.rollback()
+
+
 class _TakenBack(Exception):
     """Ends the transaction of a dry run; carries what it would have done."""
 
@@ -142,43 +173,10 @@ class _TakenBack(Exception):
         self.committed = committed
 
 
-def _repeated(connection: Connection, order: Order) -> dict[str, Committed] | None:
-    if not order.why.request_id:
-        return None
-    columns = tables.requests.c
-    row = connection.execute(
-        select(columns.digest, columns.revision, columns.unchanged).where(
-            columns.project == order.project, columns.id == order.why.request_id
-        )
-    ).first()
-    if row is None:
-        return None
-    if row.digest != order.digest:
-        raise Conflict(
-            f"request id {order.why.request_id!r} was used for another change before; give each change its own"
-        )
-    return {part.environment: _past(connection, order, part, first=row.revision) for part in order.parts}
-
-
-def _past(connection: Connection, order: Order, part: Part, *, first: int) -> Committed:
-    past = read_past(connection, order.project, part.environment, request_id=order.why.request_id)
-    # The request keeps the revision of its first part; where nothing moved, another one is at what it was.
-    revision = first if part is order.parts[0] else past.revision or _revision(connection, order, part)
-    others = {part.environment for part in order.parts}
-    elsewhere = {name: at for name, at in past.elsewhere.items() if name not in others}
-    touched = touched_of(revision, past.subjects)
-    return Committed(revision, past.events, touched, not past.subjects, elsewhere)
-
-
-def _revision(connection: Connection, order: Order, part: Part) -> int:
-    stored = find_environment(connection, project=order.project, environment=part.environment)
-    return 0 if stored is None else stored.revision
-
-
 def _commit(connection: Connection, order: Order) -> dict[str, Committed]:
     committed = {part.environment: _commit_part(connection, order, part) for part in order.parts}
     if order.why.request_id:
-        connection.execute(insert(tables.requests), _request_row(order, committed))
+        note_answer(connection, order, committed)
     return committed
 
 
@@ -350,16 +348,3 @@ def _check_sizes(connection: Connection, decision: Decision) -> None:
                 f"{environment.flag_set!r} would have {count} {table.name} rows, at most {most} are allowed; "
                 "remove some, or use another environment or project"
             )
-
-
-def _request_row(order: Order, committed: Mapping[str, Committed]) -> dict[str, object]:
-    first = order.parts[0].environment
-    return {
-        "project": order.project,
-        "id": order.why.request_id,
-        "digest": order.digest,
-        "environment": first,
-        "revision": committed[first].revision,
-        "unchanged": all(each.unchanged for each in committed.values()),
-        "at": order.why.now,
-    }

@@ -1,7 +1,7 @@
 """Hold what one commit was asked, and check it before anything is read."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,9 +17,11 @@ from server.core.changes import (
 )
 from server.core.environments import Environment
 from server.core.errors import InvalidRequest, TooLarge
+from server.core.events import Event
 from server.core.flagsets import FlagSet
 from server.core.limits import KEY_CHARS_MAX, TEXT_CHARS_MAX
 from server.core.policies import Permit
+from server.store.flagsets import Touched
 from server.store.saving import Cause
 from server.store.versions import Thing
 
@@ -40,6 +42,23 @@ class Part:
 
     expected_flags: Mapping[str, int] = field(default_factory=dict)
     """Flag -> the version of what environments share of it; ABSENT: no environment of the project may have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did to one environment; for a repeated request, what it did the first time."""
+
+    revision: int
+    events: tuple[Event, ...]
+    touched: Touched
+    unchanged: bool = False
+    """Everything asked for was so already: no revision, no audit entry, no event."""
+
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    """Revisions of other environments that this commit touched, because they share a flag's variants."""
+
+    unsent: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Flags concerned that in-process clients are not sent, each with the large segments that it needs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,81 +5,20 @@ readable whatever later versions add. The columns beside a document are copies f
 that a row says what it is about without a join.
 """
 
-from datetime import UTC, datetime
-from typing import Any, ClassVar, Final
+from datetime import datetime
+from typing import Final
 
-from sqlalchemy import (
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    ForeignKeyConstraint,
-    Index,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    true,
-)
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, Table, Text, true
 from sqlalchemy import text as sql_text
-from sqlalchemy.types import TypeDecorator, TypeEngine
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from server.store.columns import POSTGRESQL, WholeNumber
+from server.store.rows import Base, Instant
+from server.store.rows import instant_column as _instant
+from server.store.rows import key_column as _key
+from server.store.rows import number_column as _number
+from server.store.rows import text_column as _text
 
-NAMING: Final = {
-    "pk": "pk_%(table_name)s",
-    "fk": "fk_%(table_name)s_%(referred_table_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-}
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware instant in UTC; a database without time zones gets it without one."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
-        """With a time zone, where there are any."""
-        return dialect.type_descriptor(DateTime(timezone=dialect.name == POSTGRESQL))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a naive instant: nobody knows when it was."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"instant {value} has no time zone, expected an aware one")
-        in_utc = value.astimezone(UTC)
-        return in_utc if dialect.name == POSTGRESQL else in_utc.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Give back what was put in."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Base(SQLModel):
-    """What all tables share: one collection of metadata, with names for every constraint."""
-
-    metadata: ClassVar[MetaData] = MetaData(naming_convention=NAMING)
-
-
-def _key(**options: Any) -> Any:
-    return Field(primary_key=True, sa_type=Text, **options)
-
-
-def _text(default: str | None = None, **options: Any) -> Any:
-    return Field(default=default, sa_type=Text, **options)
-
-
-def _number(default: int | None = None, **options: Any) -> Any:
-    return Field(default=default, sa_type=WholeNumber, **options)
-
-
-def _instant(default: datetime | None = None) -> Any:
-    return Field(default=default, sa_type=Instant)
+__all__ = ["Base", "Instant"]
 
 
 def _of_environment() -> ForeignKeyConstraint:
@@ -361,6 +300,76 @@ class Token(Base, table=True):
     """Counts the changes of all tokens, but not their use; the highest one tells whether anything is new."""
 
 
+class ChangeRequest(Base, table=True):
+    """A change that waits for approvals, or what became of it."""
+
+    __tablename__ = "change_request"
+    __table_args__ = (
+        Index("ix_change_request_state", "project", "state", "created_at"),
+        Index("ix_change_request_author", "project", "author", "created_at"),
+        Index("ix_change_request_apply_at", "apply_at"),
+    )
+
+    project: str = _key()
+    id: str = _key()
+    state: str = _text()
+    author: str = _text()
+    title: str = _text("")
+    cause: str = _text("")
+    content: str = _text()
+    """What is asked for, as core's codec writes it."""
+
+    base: str = _text()
+    """The versions of the things that it would change, when it was asked for."""
+
+    lines: str = _text("{}")
+    """Environment -> what would differ there, line by line."""
+
+    progress: str = _text()
+    """State, approvals and schedule; the columns beside it are copies for searching."""
+
+    step_count: int = _number()
+    apply_at: datetime | None = _instant()
+    created_at: datetime = _instant()
+    updated_at: datetime = _instant()
+
+
+class ChangeRequestSubject(Base, table=True):
+    """What a change request would change."""
+
+    __tablename__ = "change_request_subject"
+    __table_args__ = (
+        ForeignKeyConstraint(["project", "change_request"], ["change_request.project", "change_request.id"]),
+        Index("ix_change_request_subject_subject", "project", "environment", "kind", "key"),
+    )
+
+    project: str = _key()
+    change_request: str = _key()
+    environment: str = _key()
+    kind: str = _key()
+    key: str = _key()
+
+
+class ChangeRequestStep(Base, table=True):
+    """One thing that happened to a change request, never changed again."""
+
+    __tablename__ = "change_request_step"
+    __table_args__ = (
+        ForeignKeyConstraint(["project", "change_request"], ["change_request.project", "change_request.id"]),
+        Index("ix_change_request_step_request_id", "project", "request_id"),
+    )
+
+    project: str = _key()
+    change_request: str = _key()
+    number: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    happening: str = _text()
+    actor: str = _text()
+    text: str = _text("")
+    content_number: int = _number()
+    request_id: str = _text("")
+    at: datetime = _instant()
+
+
 def _table(name: str) -> Table:
     return Base.metadata.tables[name]
 
@@ -378,3 +387,6 @@ outbox: Final = _table("outbox")
 requests: Final = _table("request")
 leases: Final = _table("lease")
 tokens: Final = _table("token")
+change_requests: Final = _table("change_request")
+change_request_subjects: Final = _table("change_request_subject")
+change_request_steps: Final = _table("change_request_step")

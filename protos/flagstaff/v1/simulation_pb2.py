@@ -26,7 +26,7 @@ from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66lagstaff/v1/simulation.proto\x12\x0c\x66lagstaff.v1\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9f\x02\n\x0fSimulateRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\x32\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x1e.flagstaff.v1.DocumentProposalH\x00\x12%\n\x05write\x18\x05 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12/\n\x08\x63ontexts\x18\x06 \x01(\x0b\x32\x1b.flagstaff.v1.ContextSampleH\x01\x12\x32\n\tgenerated\x18\x07 \x01(\x0b\x32\x1d.flagstaff.v1.GeneratedSampleH\x01\x12\x10\n\x06recent\x18\x08 \x01(\x08H\x01\x42\n\n\x08proposalB\x08\n\x06sample\"O\n\x10\x44ocumentProposal\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0cremove_flags\x18\x02 \x03(\t\x12\x17\n\x0fremove_segments\x18\x03 \x03(\t\":\n\rContextSample\x12)\n\x08\x63ontexts\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"M\n\x0fGeneratedSample\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8d\x01\n\x10SimulateResponse\x12\x12\n\napplicable\x18\x01 \x01(\x08\x12*\n\nin_the_way\x18\x02 \x03(\x0b\x32\x16.flagstaff.v1.InTheWay\x12\x39\n\x0c\x65nvironments\x18\x03 \x03(\x0b\x32#.flagstaff.v1.EnvironmentSimulation\"\xf3\x01\n\x08InTheWay\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.flagstaff.v1.InTheWay.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\x9c\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_STALE\x10\x01\x12\x0f\n\x0bKIND_EXISTS\x10\x02\x12\x10\n\x0cKIND_MISSING\x10\x03\x12\x13\n\x0fKIND_PERMISSION\x10\x04\x12\x10\n\x0cKIND_REFUSED\x10\x05\x12\x12\n\x0eKIND_TOO_LARGE\x10\x06\x12\x10\n\x0cKIND_INVALID\x10\x07\"\xd4\x01\n\x15\x45nvironmentSimulation\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x63hanges\x18\x03 \x03(\t\x12\x10\n\x08\x63ontexts\x18\x04 \x01(\x05\x12&\n\x05\x66lags\x18\x05 \x03(\x0b\x32\x17.flagstaff.v1.FlagMoves\x12\x16\n\x0e\x66lags_left_out\x18\x06 \x01(\x05\x12\x31\n\x08\x64\x61ngling\x18\x07 \x03(\x0b\x32\x1f.flagstaff.v1.DanglingReference\"\xb6\x01\n\tFlagMoves\x12\x10\n\x08\x66lag_key\x18\x01 \x01(\t\x12\x11\n\tdependent\x18\x02 \x01(\x08\x12\x0b\n\x03via\x18\x03 \x03(\t\x12\r\n\x05moved\x18\x04 \x01(\x05\x12\x13\n\x0bother_value\x18\x05 \x01(\x05\x12%\n\x05moves\x18\x06 \x03(\x0b\x32\x16.flagstaff.v1.UnitMove\x12,\n\x0b\x62roken_laws\x18\x07 \x03(\x0b\x32\x17.flagstaff.v1.BrokenLaw\"\xb5\x01\n\x0cSimulatedArm\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.flagstaff.v1.SimulatedArm.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\"h\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_VARIANT\x10\x01\x12\x17\n\x13KIND_CALLER_DEFAULT\x10\x02\x12\x0e\n\nKIND_ERROR\x10\x03\x12\x0f\n\x0bKIND_ABSENT\x10\x04\"p\n\x08UnitMove\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.flagstaff.v1.SimulatedArm\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.flagstaff.v1.SimulatedArm\x12\r\n\x05units\x18\x03 \x01(\x05\"\xd8\x01\n\tBrokenLaw\x12(\n\x03law\x18\x01 \x01(\x0e\x32\x1b.flagstaff.v1.BrokenLaw.Law\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\r\n\x05units\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"s\n\x03Law\x12\x13\n\x0fLAW_UNSPECIFIED\x10\x00\x12\x1a\n\x16LAW_WIDENING_ONLY_ADDS\x10\x01\x12\x1e\n\x1aLAW_NARROWING_ONLY_REMOVES\x10\x02\x12\x1b\n\x17LAW_ARM_KEEPS_ITS_UNITS\x10\x03\"F\n\x11\x44\x61nglingReference\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x01(\t\x12\x0f\n\x07removed\x18\x03 \x01(\x08\x32^\n\x11SimulationService\x12I\n\x08Simulate\x12\x1d.flagstaff.v1.SimulateRequest\x1a\x1e.flagstaff.v1.SimulateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66lagstaff/v1/simulation.proto\x12\x0c\x66lagstaff.v1\x1a\x19google/protobuf/any.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xb9\x02\n\x0fSimulateRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\x32\n\x08\x64ocument\x18\x03 \x01(\x0b\x32\x1e.flagstaff.v1.DocumentProposalH\x00\x12\x18\n\x0e\x63hange_request\x18\x04 \x01(\tH\x00\x12%\n\x05write\x18\x05 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12/\n\x08\x63ontexts\x18\x06 \x01(\x0b\x32\x1b.flagstaff.v1.ContextSampleH\x01\x12\x32\n\tgenerated\x18\x07 \x01(\x0b\x32\x1d.flagstaff.v1.GeneratedSampleH\x01\x12\x10\n\x06recent\x18\x08 \x01(\x08H\x01\x42\n\n\x08proposalB\x08\n\x06sample\"O\n\x10\x44ocumentProposal\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0cremove_flags\x18\x02 \x03(\t\x12\x17\n\x0fremove_segments\x18\x03 \x03(\t\":\n\rContextSample\x12)\n\x08\x63ontexts\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"M\n\x0fGeneratedSample\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12+\n\nattributes\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x8d\x01\n\x10SimulateResponse\x12\x12\n\napplicable\x18\x01 \x01(\x08\x12*\n\nin_the_way\x18\x02 \x03(\x0b\x32\x16.flagstaff.v1.InTheWay\x12\x39\n\x0c\x65nvironments\x18\x03 \x03(\x0b\x32#.flagstaff.v1.EnvironmentSimulation\"\x86\x02\n\x08InTheWay\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.flagstaff.v1.InTheWay.Kind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\"\xaf\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_STALE\x10\x01\x12\x0f\n\x0bKIND_EXISTS\x10\x02\x12\x10\n\x0cKIND_MISSING\x10\x03\x12\x13\n\x0fKIND_PERMISSION\x10\x04\x12\x10\n\x0cKIND_REFUSED\x10\x05\x12\x12\n\x0eKIND_TOO_LARGE\x10\x06\x12\x10\n\x0cKIND_INVALID\x10\x07\x12\x11\n\rKIND_APPROVAL\x10\x08\"\xd4\x01\n\x15\x45nvironmentSimulation\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07\x63hanges\x18\x03 \x03(\t\x12\x10\n\x08\x63ontexts\x18\x04 \x01(\x05\x12&\n\x05\x66lags\x18\x05 \x03(\x0b\x32\x17.flagstaff.v1.FlagMoves\x12\x16\n\x0e\x66lags_left_out\x18\x06 \x01(\x05\x12\x31\n\x08\x64\x61ngling\x18\x07 \x03(\x0b\x32\x1f.flagstaff.v1.DanglingReference\"\xb6\x01\n\tFlagMoves\x12\x10\n\x08\x66lag_key\x18\x01 \x01(\t\x12\x11\n\tdependent\x18\x02 \x01(\x08\x12\x0b\n\x03via\x18\x03 \x03(\t\x12\r\n\x05moved\x18\x04 \x01(\x05\x12\x13\n\x0bother_value\x18\x05 \x01(\x05\x12%\n\x05moves\x18\x06 \x03(\x0b\x32\x16.flagstaff.v1.UnitMove\x12,\n\x0b\x62roken_laws\x18\x07 \x03(\x0b\x32\x17.flagstaff.v1.BrokenLaw\"\xb5\x01\n\x0cSimulatedArm\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.flagstaff.v1.SimulatedArm.Kind\x12\x0c\n\x04name\x18\x02 \x01(\t\"h\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_VARIANT\x10\x01\x12\x17\n\x13KIND_CALLER_DEFAULT\x10\x02\x12\x0e\n\nKIND_ERROR\x10\x03\x12\x0f\n\x0bKIND_ABSENT\x10\x04\"p\n\x08UnitMove\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.flagstaff.v1.SimulatedArm\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.flagstaff.v1.SimulatedArm\x12\r\n\x05units\x18\x03 \x01(\x05\"\xd8\x01\n\tBrokenLaw\x12(\n\x03law\x18\x01 \x01(\x0e\x32\x1b.flagstaff.v1.BrokenLaw.Law\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12\r\n\x05units\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"s\n\x03Law\x12\x13\n\x0fLAW_UNSPECIFIED\x10\x00\x12\x1a\n\x16LAW_WIDENING_ONLY_ADDS\x10\x01\x12\x1e\n\x1aLAW_NARROWING_ONLY_REMOVES\x10\x02\x12\x1b\n\x17LAW_ARM_KEEPS_ITS_UNITS\x10\x03\"F\n\x11\x44\x61nglingReference\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x01(\t\x12\x0f\n\x07removed\x18\x03 \x01(\x08\x32^\n\x11SimulationService\x12I\n\x08Simulate\x12\x1d.flagstaff.v1.SimulateRequest\x1a\x1e.flagstaff.v1.SimulateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,35 +34,35 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flagstaff.v1.simulation_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIMULATEREQUEST']._serialized_start=105
-  _globals['_SIMULATEREQUEST']._serialized_end=392
-  _globals['_DOCUMENTPROPOSAL']._serialized_start=394
-  _globals['_DOCUMENTPROPOSAL']._serialized_end=473
-  _globals['_CONTEXTSAMPLE']._serialized_start=475
-  _globals['_CONTEXTSAMPLE']._serialized_end=533
-  _globals['_GENERATEDSAMPLE']._serialized_start=535
-  _globals['_GENERATEDSAMPLE']._serialized_end=612
-  _globals['_SIMULATERESPONSE']._serialized_start=615
-  _globals['_SIMULATERESPONSE']._serialized_end=756
-  _globals['_INTHEWAY']._serialized_start=759
-  _globals['_INTHEWAY']._serialized_end=1002
-  _globals['_INTHEWAY_KIND']._serialized_start=846
-  _globals['_INTHEWAY_KIND']._serialized_end=1002
-  _globals['_ENVIRONMENTSIMULATION']._serialized_start=1005
-  _globals['_ENVIRONMENTSIMULATION']._serialized_end=1217
-  _globals['_FLAGMOVES']._serialized_start=1220
-  _globals['_FLAGMOVES']._serialized_end=1402
-  _globals['_SIMULATEDARM']._serialized_start=1405
-  _globals['_SIMULATEDARM']._serialized_end=1586
-  _globals['_SIMULATEDARM_KIND']._serialized_start=1482
-  _globals['_SIMULATEDARM_KIND']._serialized_end=1586
-  _globals['_UNITMOVE']._serialized_start=1588
-  _globals['_UNITMOVE']._serialized_end=1700
-  _globals['_BROKENLAW']._serialized_start=1703
-  _globals['_BROKENLAW']._serialized_end=1919
-  _globals['_BROKENLAW_LAW']._serialized_start=1804
-  _globals['_BROKENLAW_LAW']._serialized_end=1919
-  _globals['_DANGLINGREFERENCE']._serialized_start=1921
-  _globals['_DANGLINGREFERENCE']._serialized_end=1991
-  _globals['_SIMULATIONSERVICE']._serialized_start=1993
-  _globals['_SIMULATIONSERVICE']._serialized_end=2087
+  _globals['_SIMULATEREQUEST']._serialized_end=418
+  _globals['_DOCUMENTPROPOSAL']._serialized_start=420
+  _globals['_DOCUMENTPROPOSAL']._serialized_end=499
+  _globals['_CONTEXTSAMPLE']._serialized_start=501
+  _globals['_CONTEXTSAMPLE']._serialized_end=559
+  _globals['_GENERATEDSAMPLE']._serialized_start=561
+  _globals['_GENERATEDSAMPLE']._serialized_end=638
+  _globals['_SIMULATERESPONSE']._serialized_start=641
+  _globals['_SIMULATERESPONSE']._serialized_end=782
+  _globals['_INTHEWAY']._serialized_start=785
+  _globals['_INTHEWAY']._serialized_end=1047
+  _globals['_INTHEWAY_KIND']._serialized_start=872
+  _globals['_INTHEWAY_KIND']._serialized_end=1047
+  _globals['_ENVIRONMENTSIMULATION']._serialized_start=1050
+  _globals['_ENVIRONMENTSIMULATION']._serialized_end=1262
+  _globals['_FLAGMOVES']._serialized_start=1265
+  _globals['_FLAGMOVES']._serialized_end=1447
+  _globals['_SIMULATEDARM']._serialized_start=1450
+  _globals['_SIMULATEDARM']._serialized_end=1631
+  _globals['_SIMULATEDARM_KIND']._serialized_start=1527
+  _globals['_SIMULATEDARM_KIND']._serialized_end=1631
+  _globals['_UNITMOVE']._serialized_start=1633
+  _globals['_UNITMOVE']._serialized_end=1745
+  _globals['_BROKENLAW']._serialized_start=1748
+  _globals['_BROKENLAW']._serialized_end=1964
+  _globals['_BROKENLAW_LAW']._serialized_start=1849
+  _globals['_BROKENLAW_LAW']._serialized_end=1964
+  _globals['_DANGLINGREFERENCE']._serialized_start=1966
+  _globals['_DANGLINGREFERENCE']._serialized_end=2036
+  _globals['_SIMULATIONSERVICE']._serialized_start=2038
+  _globals['_SIMULATIONSERVICE']._serialized_end=2132
 # @@protoc_insertion_point(module_scope)

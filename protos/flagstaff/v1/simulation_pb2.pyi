@@ -28,13 +28,16 @@ class SimulateRequest(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    CHANGE_REQUEST_FIELD_NUMBER: _builtins.int
     WRITE_FIELD_NUMBER: _builtins.int
     CONTEXTS_FIELD_NUMBER: _builtins.int
     GENERATED_FIELD_NUMBER: _builtins.int
     RECENT_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     environment: _builtins.str
-    """Where the document goes. With `write` it says so itself, and this stays empty."""
+    """Where the document goes. `write` and `change_request` say so themselves, and this stays empty."""
+    change_request: _builtins.str
+    """The id of a change request of the project."""
     recent: _builtins.bool
     """Contexts that this server evaluated lately. Only where the operator lets it keep some (`serve
     --recent-contexts`); none of them is told.
@@ -57,16 +60,17 @@ class SimulateRequest(_message.Message):
         project: _builtins.str = ...,
         environment: _builtins.str = ...,
         document: Global___DocumentProposal | None = ...,
+        change_request: _builtins.str = ...,
         write: _any_pb2.Any | None = ...,
         contexts: Global___ContextSample | None = ...,
         generated: Global___GeneratedSample | None = ...,
         recent: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts", "document", b"document", "generated", b"generated", "proposal", b"proposal", "recent", b"recent", "sample", b"sample", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_request", b"change_request", "contexts", b"contexts", "document", b"document", "generated", b"generated", "proposal", b"proposal", "recent", b"recent", "sample", b"sample", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contexts", b"contexts", "document", b"document", "environment", b"environment", "generated", b"generated", "project", b"project", "proposal", b"proposal", "recent", b"recent", "sample", b"sample", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_request", b"change_request", "contexts", b"contexts", "document", b"document", "environment", b"environment", "generated", b"generated", "project", b"project", "proposal", b"proposal", "recent", b"recent", "sample", b"sample", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_proposal: _TypeAlias = _typing.Literal["document", "write"]  # noqa: Y015
+    _WhichOneofReturnType_proposal: _TypeAlias = _typing.Literal["document", "change_request", "write"]  # noqa: Y015
     _WhichOneofArgType_proposal: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     _WhichOneofReturnType_sample: _TypeAlias = _typing.Literal["contexts", "generated", "recent"]  # noqa: Y015
     _WhichOneofArgType_sample: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
@@ -208,10 +212,12 @@ class InTheWay(_message.Message):
         KIND_PERMISSION: InTheWay._Kind.ValueType  # 4
         """The caller has no role that allows the change."""
         KIND_REFUSED: InTheWay._Kind.ValueType  # 5
-        """The state of things: a freeze, dependents, approvals that are asked for."""
+        """The state of things: a freeze, dependents."""
         KIND_TOO_LARGE: InTheWay._Kind.ValueType  # 6
         KIND_INVALID: InTheWay._Kind.ValueType  # 7
         """The definition is not sound."""
+        KIND_APPROVAL: InTheWay._Kind.ValueType  # 8
+        """Others must agree: the write would open a change request."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: InTheWay.Kind.ValueType  # 0
@@ -223,10 +229,12 @@ class InTheWay(_message.Message):
     KIND_PERMISSION: InTheWay.Kind.ValueType  # 4
     """The caller has no role that allows the change."""
     KIND_REFUSED: InTheWay.Kind.ValueType  # 5
-    """The state of things: a freeze, dependents, approvals that are asked for."""
+    """The state of things: a freeze, dependents."""
     KIND_TOO_LARGE: InTheWay.Kind.ValueType  # 6
     KIND_INVALID: InTheWay.Kind.ValueType  # 7
     """The definition is not sound."""
+    KIND_APPROVAL: InTheWay.Kind.ValueType  # 8
+    """Others must agree: the write would open a change request."""
 
     KIND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int

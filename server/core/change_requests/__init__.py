@@ -1,0 +1,1 @@
+"""Changes that wait for approvals: what is asked, how it goes on, whose approval counts."""

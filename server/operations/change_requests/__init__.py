@@ -1,0 +1,1 @@
+"""What can be done with change requests: look, review, apply."""
