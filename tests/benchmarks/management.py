@@ -7,22 +7,39 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 from sqlalchemy import Engine
 
+from protos.flagstaff.v1 import flags_pb2 as flags
 from server.core.changes import PutFlag
 from server.core.definitions.flags import read_flag
 from server.core.definitions.problems import Problems
 from server.store.commit import commit
 from server.store.engine import open_engine
 from tests.benchmarks.aged import ENVIRONMENTS, REVISIONS_EACH, make, small_flag
-from tests.benchmarks.figures import LOWER, Figure, Goal, Say, faster, spread
-from tests.benchmarks.processes import serve
+from tests.benchmarks.figures import LOWER, Figure, Goal, Say, Spread, faster, spread
+from tests.benchmarks.processes import HOST, Running, serve
 
 FLAGS: Final = 10_000
 FEW: Final = 100
 COMMITS: Final = 40
 COMMIT_ROUNDS: Final = 5
 START_GOAL: Final = Goal("value", LOWER, 8)
+ASKED: Final = 20
+ASKED_GOAL: Final = Goal("value", LOWER, 50)
+LIST_FLAGS: Final = "/flagstaff.v1.FlagService/ListFlags"
+LISTS: Final = {
+    "page of 100": flags.ListFlagsRequest(project="default", with_configs=True),
+    "by tag, state and text": flags.ListFlagsRequest(
+        project="default",
+        filter=flags.FlagFilter(
+            tags=["area-3"], text="number", states=[flags.StateFilter(environment="production", enabled=True)]
+        ),
+    ),
+    "by owner, in order of versions": flags.ListFlagsRequest(
+        project="default", filter=flags.FlagFilter(owner="team-7"), order_by="version desc"
+    ),
+}
 COST_GOAL: Final = Goal("value", LOWER, 1.5)
 
 
@@ -34,20 +51,42 @@ def run(say: Say) -> list[Figure]:
         say(f"making {FLAGS:,} flags x {len(ENVIRONMENTS)} environments x {REVISIONS_EACH} revisions: some minutes")
         url = make(folder, flags=FLAGS)
         small_url = make(small_folder, flags=FEW)
-        figures = [_start(url, small_url, say)]
+        figures = _start(url, small_url, say)
         say(f"{COMMIT_ROUNDS} rounds of {COMMITS} commits to each")
         return [*figures, *_commits(url, small_url)]
 
 
-def _start(url: str, small_url: str, say: Say) -> Figure:
+def _start(url: str, small_url: str, say: Say) -> list[Figure]:
     say("start")
     with serve(small_url) as server:
         small = server.start_s
     with serve(url, "--last-known-good", "off") as server:
-        return Figure(
+        start = Figure(
             "start to ready", "s", spread([server.start_s]), f"{FEW} flags", spread([small]), goal=START_GOAL,
             note=f"{server.resident_mb():.0f} MB resident",
         )  # fmt: skip
+        say("lists")
+        return [start, *_asked(server)]
+
+
+def _asked(server: Running) -> list[Figure]:
+    """How long a client waits, with the server to itself."""
+    with grpc.insecure_channel(f"{HOST}:{server.port}") as channel:
+        return [
+            Figure(f"FlagService.ListFlags, {name}", "ms", _waits(channel, LIST_FLAGS, request), goal=ASKED_GOAL)
+            for name, request in LISTS.items()
+        ]
+
+
+def _waits(channel: grpc.Channel, path: str, request: Any) -> Spread:
+    ask, raw = channel.unary_unary(path, None, None), request.SerializeToString()
+    waits: list[float] = []
+    for _ in range(ASKED + 1):
+        begin = time.perf_counter()
+        ask(raw, timeout=60)
+        waits.append((time.perf_counter() - begin) * 1_000)
+    # The first one opens a connection to the database, and the channel.
+    return spread(waits[1:])
 
 
 def _commits(url: str, small_url: str) -> list[Figure]:
