@@ -15,6 +15,7 @@ from server.cli import (
     directory,
     evaluate,
     export,
+    flag,
     flags,
     import_,
     migrate,
@@ -40,7 +41,9 @@ Your own flags, written for Flagstaff or for flagd, JSON or YAML:
 
 \b
 A running server, here or elsewhere:
-  flagstaff profile set default --server localhost:8013
+  flagstaff flag list                        its flags, and where they are on
+  flagstaff flag kill payments               off at once, whatever stands in the way
+  flagstaff profile set default --server https://flags.example.com:8013
 
 Options that say where, as whom and how can also be set by an environment variable, FLAGSTAFF_ and the option's name:
 FLAGSTAFF_DATABASE_URL, FLAGSTAFF_SERVER, FLAGSTAFF_TOKEN, and so on.
@@ -68,6 +71,7 @@ app.command("apply", help=directory.APPLY_HELP)(directory.apply)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 app.add_typer(audit.app, name="audit")
+app.add_typer(flag.app, name="flag")
 app.add_typer(profile.app, name="profile")
 app.add_typer(token.app, name="token")
 

@@ -57,6 +57,9 @@ class Place(StrEnum):
     ENVIRONMENT = "environment"
     """Both."""
 
+    ANYWHERE = "anywhere"
+    """Both; without --environment all environments are meant, and `Remote.environment` is empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -121,7 +124,7 @@ class Remote:
 
 def remote_read(place: Place = Place.ENVIRONMENT) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command out of a function that asks a server something. Its `Remote` comes first."""
-    return functools.partial(_command, more={**_CONNECTION, **_PLACES[place]})
+    return functools.partial(_command, more={**_CONNECTION, **_PLACES[place]}, place=place)
 
 
 def remote_write(
@@ -134,16 +137,18 @@ def remote_write(
     more = {**_CONNECTION, **_PLACES[place], **_WRITE}
     if not versioned:
         del more["expected_version"]
-    return functools.partial(_command, more=more)
+    return functools.partial(_command, more=more, place=place)
 
 
-def _command(function: Callable[..., None], *, more: Mapping[str, tuple[Any, Any]]) -> Callable[..., None]:
+def _command(
+    function: Callable[..., None], *, more: Mapping[str, tuple[Any, Any]], place: Place
+) -> Callable[..., None]:
     @reports_failures
     def command(context: typer.Context, **values: Any) -> None:
         shared = {name: values.pop(name) for name in more}
         as_json = values.pop("as_json")
         chosen = context.find_root().obj
-        server = _connect(shared, chosen if isinstance(chosen, Chosen) else Chosen(), as_json=as_json)
+        server = _connect(shared, chosen if isinstance(chosen, Chosen) else Chosen(), place, as_json=as_json)
         with server.channel:
             _run(function, server, values)
 
@@ -198,7 +203,7 @@ def _fail(refusal: Refusal, *, as_json: bool) -> NoReturn:
     raise typer.Exit(EXIT_STORE if refusal.is_unreached else EXIT_REFUSED)
 
 
-def _connect(shared: Mapping[str, Any], chosen: Chosen, *, as_json: bool) -> Remote:
+def _connect(shared: Mapping[str, Any], chosen: Chosen, place: Place, *, as_json: bool) -> Remote:
     profile = _profile(shared, chosen)
     target = _target(shared, profile)
     if target.token and not target.tls and not target.is_here:
@@ -207,10 +212,15 @@ def _connect(shared: Mapping[str, Any], chosen: Chosen, *, as_json: bool) -> Rem
         channel=open_channel(target),
         address=target.address,
         project=shared.get("project") or profile.project or DEFAULT_PROJECT,
-        environment=shared.get("environment") or profile.environment or DEFAULT_ENVIRONMENT,
+        environment=_environment(shared, profile, place),
         as_json=as_json,
         asked=Asked(**{name: shared[name] for name in _WRITE if name in shared}),
     )
+
+
+def _environment(shared: Mapping[str, Any], profile: Profile, place: Place) -> str:
+    said: str = shared.get("environment") or ""
+    return said if place is Place.ANYWHERE else said or profile.environment or DEFAULT_ENVIRONMENT
 
 
 def _profile(shared: Mapping[str, Any], chosen: Chosen) -> Profile:
@@ -326,10 +336,12 @@ _ENVIRONMENT: Final = (
     Annotated[str | None, option("--environment", f"The project's environment; else `{DEFAULT_ENVIRONMENT}`.")],
     None,
 )
+_ANYWHERE: Final = (Annotated[str | None, option("--environment", "Only this environment; else all of them.")], None)
 _PLACES: Final[Mapping[Place, Mapping[str, tuple[Any, Any]]]] = {
     Place.SERVER: {},
     Place.PROJECT: {"project": _PROJECT},
     Place.ENVIRONMENT: {"project": _PROJECT, "environment": _ENVIRONMENT},
+    Place.ANYWHERE: {"project": _PROJECT, "environment": _ANYWHERE},
 }
 _WRITE: Final[Mapping[str, tuple[Any, Any]]] = {
     "reason": (Annotated[str, option("--reason", "Why, for the audit trail.")], ""),
