@@ -83,6 +83,8 @@ class Reader:
         self.environment = {**ours, **told, "FLAGSTAFF": str(checkout), "COLUMNS": "200", "PYTHONUTF8": "1"}
         # The provider's own deadline of half a second is right for a reader's machine, not for a busy one.
         self.environment["FLAGD_DEADLINE_MS"] = "10000"
+        # Where the page's commands would find it by themselves, on another port.
+        self.environment["FLAGSTAFF_SERVER"] = f"localhost:{ports['8013']}"
         self.server: subprocess.Popen[bytes] | None = None
 
     @contextmanager

@@ -132,8 +132,10 @@ def get(server: Remote, key: Key) -> None:
         typer.echo(f"{name:<14}{text}")
     for config in reply.configs:
         typer.echo(f"\n{config.environment:<14}{'on' if config.enabled else 'off'}, version {config.version}")
-        for name, text in _configured(config):
-            typer.echo(f"  {name:<12}{text}")
+        told = list(_configured(config))
+        width = max(len(name) for name, _ in told)
+        for name, text in told:
+            typer.echo(f"  {name:<{width}}  {text}")
 
 
 def _print_list(server: Remote, flags: "list[messages.ListedFlag]", total: int) -> None:
