@@ -389,8 +389,9 @@ def _row(entry: "audit_pb2.AuditEntry") -> list[str]:
     changes = "; ".join(each.text for each in entry.differences)
     reason = f" ({entry.reason})" if entry.reason else ""
     subject = f"{entry.action} {entry.subject_key}"
-    return [str(entry.sequence), at, _one_line(entry.actor), subject, place, _one_line(f"{changes}{reason}")]
+    return [str(entry.sequence), at, one_line(entry.actor), subject, place, one_line(f"{changes}{reason}")]
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text in which nothing breaks a line, or reaches the terminal as anything but letters."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -60,7 +60,7 @@ def evaluate(
     from server.operations import databases
     from server.operations.explain import evaluate_stored
 
-    attributes = _read_context(context)
+    attributes = read_context(context)
     if targeting_key is not None:
         attributes["targetingKey"] = targeting_key
     now = int(time.time()) if at is None else _read_instant(at)
@@ -76,7 +76,8 @@ def evaluate(
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _read_context(given: str) -> dict[str, Json]:
+def read_context(given: str) -> dict[str, Json]:
+    """A context as it is given: a JSON object, @FILE, or - for standard input. Errors: InvalidRequest."""
     from server.core.definitions.text import parse_text
 
     name = given.removeprefix("@")

@@ -17,6 +17,7 @@ from server.cli import (
     export,
     flag,
     flags,
+    history,
     import_,
     migrate,
     profile,
@@ -72,6 +73,7 @@ app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 app.add_typer(audit.app, name="audit")
 app.add_typer(flag.app, name="flag")
+app.add_typer(history.app, name="history")
 app.add_typer(profile.app, name="profile")
 app.add_typer(token.app, name="token")
 

@@ -70,6 +70,13 @@ ACTIONS: Final[Mapping[str, Action]] = {
             Action.EDIT: ("ApplyChangeRequest", "ScheduleChangeRequest"),
         },
     ),
+    **_methods(
+        "flagstaff.v1.HistoryService",
+        {
+            Action.READ: ("ListRevisions", "GetRevision", "EvaluateAsOf", "DiffEvaluations"),
+            Action.EDIT: ("Revert",),
+        },
+    ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
         "flagstaff.v1.TokenService",

@@ -1,9 +1,9 @@
 """Turn stored documents into snapshots: a whole flag set, or only what commits have touched since."""
 
 import gc
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -26,6 +26,9 @@ from server.store.mapping import Document, parse_flag, parse_segment, read_turne
 
 _KEY_LISTS: Final = "live.key_lists"
 """Where a snapshot keeps the keys of large segments for the next one."""
+
+Documents: TypeAlias = Mapping[str, Document | None]
+"""By key; None is one that is damaged."""
 
 _ABSENT: Final = object()
 """Stands for a document that was asked for and does not exist."""
@@ -107,34 +110,43 @@ class Known:
 _NOTHING_KNOWN: Final = Known(0, {})
 
 
+Load: TypeAlias = Callable[[Collection[str], Collection[str]], tuple[Documents, Documents]]
+"""(keys of flags, keys of segments) -> the documents of those that exist."""
+
+
 def load_with_references(
     connection: Connection, where: Environment, keys: Collection[str], known: Known = _NOTHING_KNOWN
 ) -> StoredFlagSet:
     """The documents of some flags and of all that they refer to, directly or not; unknown keys are left out."""
     stored = read_environment(connection, project=where.project, environment=where.key)
+
+    def load(flags: Collection[str], segments: Collection[str]) -> tuple[Documents, Documents]:
+        return load_parts(connection, stored.environment, flags=flags, segments=segments)
+
+    flags, segments = follow_references(stored.environment, keys, load)
+    key_lists = load_key_lists(connection, stored.environment, segments, known=known.key_lists, since=known.revision)
+    return StoredFlagSet(stored.environment, stored.revision, flags, segments, key_lists)
+
+
+def follow_references(where: Environment, keys: Collection[str], load: Load) -> tuple[Documents, Documents]:
+    """Some flags and all that they refer to, from wherever their documents are; of now, or of an earlier revision."""
     flags: dict[str, Json] = {}
     segments: dict[str, Json] = {}
     wanted = {("flag", key) for key in keys}
     while wanted:
         asked_flags = [key for kind, key in wanted if kind == "flag"]
         asked_segments = [key for kind, key in wanted if kind == "segment"]
-        part = load_parts(connection, stored.environment, flags=asked_flags, segments=asked_segments)
+        part = load(asked_flags, asked_segments)
         # What does not exist is remembered too, so that it is asked for once.
         flags.update({key: part[0].get(key, _ABSENT) for key in asked_flags})
         segments.update({key: part[1].get(key, _ABSENT) for key in asked_segments})
-        found = _read(StoredFlagSet(stored.environment, stored.revision, *part))
+        found = _read(StoredFlagSet(where, 0, *part))
         mentioned = {target for flag in found.flags.values() for target in references.of_flag(flag)}
         mentioned.update(target for segment in found.segments.values() for target in references.of_segment(segment))
         wanted = {(kind, key) for kind, key in mentioned if key not in (flags if kind == "flag" else segments)}
-    found_segments = {key: document for key, document in segments.items() if document is not _ABSENT}
-    return StoredFlagSet(
-        environment=stored.environment,
-        revision=stored.revision,
-        flags={key: document for key, document in flags.items() if document is not _ABSENT},
-        segments=found_segments,
-        key_lists=load_key_lists(
-            connection, stored.environment, found_segments, known=known.key_lists, since=known.revision
-        ),
+    return (
+        {key: document for key, document in flags.items() if document is not _ABSENT},
+        {key: document for key, document in segments.items() if document is not _ABSENT},
     )
 
 

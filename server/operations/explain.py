@@ -51,11 +51,14 @@ def evaluate_stored(
             where.flag_set,
             stored.revision,
             hint=_hint(connection, stored, resolution),
-            steps=_steps(stored, resolution, context, now=now) if explained else (),
+            steps=steps_of(stored, resolution, context, now=now) if explained else (),
         )
 
 
-def _steps(stored: StoredFlagSet, resolution: Resolution, context: Mapping[str, Json], *, now: int) -> tuple[Step, ...]:
+def steps_of(
+    stored: StoredFlagSet, resolution: Resolution, context: Mapping[str, Json], *, now: int
+) -> tuple[Step, ...]:
+    """The steps that led to an answer of a stored flag set."""
     problems = Problems()
     flags = {key: parse_flag(key, document, problems=problems) for key, document in stored.flags.items()}
     segments = {key: parse_segment(key, document, problems=problems) for key, document in stored.segments.items()}
