@@ -28,6 +28,7 @@ from server.store.flags import (
     environments_with,
     find_flag,
     list_flags,
+    versions_of_new,
 )
 from server.store.flagsets import load_documents
 from server.store.mapping import parse_flag, parse_segment
@@ -195,12 +196,7 @@ class Flags:
             _check_keys(copy.keys, write)
         with reading(self.engine) as connection:
             source = _read_source(connection, project, copy)
-            versions = {
-                key: stored.version
-                for key in source.flags
-                if (stored := find_flag(connection, project=project, environments=[copy.target], key=key)) is not None
-                and not stored.configs
-            }
+            versions = versions_of_new(connection, project=project, environment=copy.target, keys=source.flags)
         changes: list[Change] = [PutSegment(segment) for segment in source.segments]
         changes += [CopyConfig(each, keep_enabled=not copy.with_state) for each in source.flags.values()]
         if not changes:

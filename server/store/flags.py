@@ -145,6 +145,15 @@ def find_flag(connection: Connection, *, project: str, environments: Sequence[st
     return StoredFlag(key, row[0], parse(row[1]), configs=tuple(configs.get(key, ())))
 
 
+def versions_of_new(connection: Connection, *, project: str, environment: str, keys: Collection[str]) -> dict[str, int]:
+    """Key -> version of the shared part, of those flags that an environment does not configure yet."""
+    query = select(_FLAG.key, _FLAG.version).where(_FLAG.project == project, ~_configured(environment))
+    found: dict[str, int] = {}
+    for part in in_parts(query, _FLAG.key, keys):
+        found.update((key, version) for key, version in connection.execute(part))
+    return found
+
+
 def environments_with(connection: Connection, *, project: str, key: str) -> list[str]:
     """The environments that configure a flag, in order."""
     query = select(_CONFIG.environment).where(_CONFIG.project == project, _CONFIG.key == key)

@@ -5,7 +5,8 @@ import pytest
 from protos.flagstaff.v1 import common_pb2 as common
 from protos.flagstaff.v1 import flags_pb2 as messages
 from protos.flagstaff.v1 import simulation_pb2 as simulation
-from server.core.changes import PutFlag
+from server.core.changes import PutFlag, UpdateEnvironment
+from server.core.environments import ApprovalPolicy
 from tests.rpc.flag_service import Service, condition, here, rule, the_config
 from tests.rpc.managing import called
 from tests.store.definitions import behind_our_back, flag, put, stored
@@ -166,3 +167,21 @@ async def test_writes_can_be_simulated(service: Service) -> None:
     )
 
     assert (True, True) == (reply.applicable, reply.environments[0].flags[0].moved > 0)
+
+
+async def test_a_protected_environment_asks_others_first(service: Service) -> None:
+    """Edits become change requests and change nothing yet; a kill passes at once."""
+    put(service.shop, UpdateEnvironment(approval_policy=ApprovalPolicy(approvals=1)))
+    before = stored(service.shop)
+    add = await service("AddRule", here(messages.AddRuleRequest, rule=rule("x")), by="editor")
+    archive = messages.ArchiveFlagRequest(project="shop", key="checkout")
+    archived = await service("ArchiveFlag", archive, by="editor")
+    create = messages.CreateFlagRequest(project="shop", flag=messages.Flag(key="new"))
+    created = await service("CreateFlag", create, by="editor")
+
+    assert [common.OUTCOME_REQUESTED] * 3 == [each.result.outcome for each in (add, archived, created)]
+    assert all(each.result.change_request and not each.HasField("flag") for each in (add, archived, created))
+    assert before == stored(service.shop)
+    kill = messages.KillFlagsRequest(project="shop", environment="production", keys=["checkout"])
+    killed = await service("KillFlags", kill, by="operator")
+    assert (common.OUTCOME_APPLIED, False) == (killed.result.outcome, (await the_config(service)).enabled)
