@@ -33,12 +33,16 @@ from server.memory import return_memory
 from server.operations.change_requests.applying import Applying
 from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
+from server.operations.gate import Gate
 from server.operations.identity import Identity
+from server.operations.pace import Pace, Paces
 from server.operations.requests import RequestLog
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
-from server.rpc.access import Gate, guarded
+from server.rpc.access import guarded
 from server.rpc.doors.grpcio import GrpcServer, credentials
+from server.rpc.drain import Drain
+from server.rpc.limits import limited
 from server.rpc.managed import management_table
 from server.rpc.management import THREADS_MAX, Management
 from server.rpc.metrics import measured
@@ -51,6 +55,7 @@ from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
 from server.tls import Tls, read_tls
 from server.web.app import WebOptions, make_app
+from server.web.limits import limited as limit_http
 from server.web.metrics import Sources, make_registry, metrics_route
 from server.web.observed import observed
 from server.web.peers import Peers
@@ -152,15 +157,15 @@ async def serve(
 
     kept = None if settings.last_known_good is None else LastKnownGood(settings.last_known_good)
     follower = Follower(managing.engine, holder, last_known_good=kept, changed=changed)
-    entered = measured(guarded(services.table, managing.gate), sources.calls, log=sources.request_log)
+    entered = measured(managing.guarded(services.table), sources.calls, log=sources.request_log)
     grpc_server = GrpcServer(traces.table(entered), services.drain, connection_age_s=settings.max_connection_age_s)
     stopping = _signals(loop, reload=follower.reload)
     with listen(settings.host, settings.http_port, reuse_port=shared_ports) as http_socket:
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
         registry = make_registry(sources)
         peers = await _join_group(settings, registry)
-        more = [metrics_route(registry, peers)]
-        web = _web_app(settings, sources, traces, leaving=lambda: services.drain.leaving, more_routes=more)
+        more = [metrics_route(registry, peers, gate=managing.gate if settings.guard_metrics else None)]
+        web = _web_app(settings, sources, traces, drain=services.drain, managing=managing, more_routes=more)
         http = HttpServer(web, None if tls is None else tls.context)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
         follower.start()
@@ -206,13 +211,19 @@ class _Managing:
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
-        self.gate = Gate(Identity(self._callers, settings.asking), holder, self._sessions)
+        self.paces = _paces(settings)
+        identity = Identity(self._callers, settings.asking)
+        self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
         self._watching: asyncio.Task[None] | None = None
 
     def table(self) -> Table:
         management = Management(_now, self._threads)
         tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
         return management_table(management, self.engine, self._writer, tokens=tokens, recent=self.recent)
+
+    def guarded(self, table: Table) -> Table:
+        """The same table, behind rates and access."""
+        return limited(guarded(table, self.gate), self.paces)
 
     def start(self) -> None:
         """Begin to follow the tokens, and to look what is due."""
@@ -231,6 +242,15 @@ class _Managing:
         # Called from the callers' thread, perhaps while the loop is closing.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._sessions.check)
+
+
+def _paces(settings: Settings) -> Paces:
+    token, address = settings.token_rate, settings.address_rate
+    return Paces(
+        None if token is None else Pace(token, "token"),
+        None if address is None else Pace(address, "address"),
+        settings.trusted_proxies,
+    )
 
 
 class _Traces:
@@ -288,7 +308,8 @@ def _web_app(
     sources: Sources,
     traces: _Traces,
     *,
-    leaving: Callable[[], bool],
+    drain: Drain,
+    managing: _Managing,
     more_routes: Sequence[BaseRoute],
 ) -> ASGIApp:
     options = WebOptions(
@@ -298,12 +319,14 @@ def _web_app(
         sources.holder,
         sources.hub,
         clock=time.time,
-        leaving=leaving,
+        leaving=lambda: drain.leaving,
         options=options,
         seen=traces.seen_by(sources.evaluations.counter)("ofrep"),
+        gate=managing.gate,
         more_routes=more_routes,
     )
-    return traces.app(observed(app, sources.requests, request_log=sources.request_log))
+    observed_app = observed(limit_http(app, managing.paces), sources.requests, request_log=sources.request_log)
+    return traces.app(observed_app)
 
 
 def _signals(loop: asyncio.AbstractEventLoop, *, reload: Callable[[], None]) -> asyncio.Event:

@@ -7,6 +7,7 @@ from typing import Final
 
 from server.core.access import Asking
 from server.core.context import Enrichment
+from server.core.pacing import Network, Rate
 
 DATABASE_URL: Final = "sqlite:///flagstaff.db"
 PROJECT: Final = "default"
@@ -78,6 +79,16 @@ class Settings:
 
     asking: Asking = Asking.NOBODY
     """Who is asked who they are."""
+
+    token_rate: Rate | None = None
+    """What one token may ask; None: as much as it can."""
+
+    address_rate: Rate | None = None
+    trusted_proxies: tuple[Network, ...] = ()
+    """Who is believed when it names the address that it passes a request on for."""
+
+    guard_metrics: bool = False
+    """Whether /metrics needs the role read; else it is open to everyone."""
 
     group_directory: Path | None = None
     """Where the processes of a group find each other, readable by this user alone; None for a process by itself."""

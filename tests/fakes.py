@@ -114,6 +114,10 @@ class FakeCall:
         """What the test says was sent."""
         return self.sent.get(name)
 
+    def metadata_values(self, name: str) -> Sequence[str]:
+        """The same, as a list."""
+        return [self.sent[name]] if name in self.sent else []
+
     def deadline_s(self) -> float | None:
         """What the test says is left."""
         return self.remaining_s

@@ -101,6 +101,23 @@ def serve(
     is_open: Annotated[
         bool, option("--open", "Ask nobody for a token, on whatever address; on loopback that is so anyway.")
     ] = False,
+    limit_per_token: Annotated[
+        str | None,
+        option("--limit-per-token", "RATE or RATE:BURST: requests a second of one token, and how many at once."),
+    ] = None,
+    limit_per_address: Annotated[
+        str | None, option("--limit-per-address", "The same for one address; for IPv6 its whole /64.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        option(
+            "--trusted-proxy",
+            "An address or range, such as 10.0.0.0/8, whose x-forwarded-for is believed. Repeatable.",
+        ),
+    ] = None,
+    guard_metrics: Annotated[
+        bool, option("--guard-metrics", "Show /metrics only to those who have the role read on the whole server.")
+    ] = False,
     drain_delay_s: Annotated[
         float, option("--drain-delay", "Seconds between saying NOT_SERVING and refusing calls.", min=0)
     ] = 1.0,
@@ -170,6 +187,7 @@ def serve(
 ) -> None:
     """Load, listen, tell where, serve."""
     from server.core.context import parse_headers, parse_values
+    from server.core.pacing import read_network, read_rate
     from server.settings import Settings
     from server.telemetry import set_up_logging
     from server.web.cors import parse_origin
@@ -201,6 +219,10 @@ def serve(
         tls_certificate=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
+        guard_metrics=guard_metrics,
+        token_rate=read_rate(limit_per_token) if limit_per_token else None,
+        address_rate=read_rate(limit_per_address) if limit_per_address else None,
+        trusted_proxies=tuple(read_network(each) for each in trusted_proxy or ()),
         asking=_asking(host, require_token=require_token, is_open=is_open),
         context_values=parse_values(context_value or ()),
         context_headers=parse_headers(context_from_header or ()),

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from server.core.access import STRANGERS, Action, Asking, Grant, Principal, Scope, allowing
-from server.core.errors import InvalidRequest, PermissionDenied, StoreUnavailable, Unauthenticated
+from server.core.access import STRANGERS, Action, Asking, Grant, Principal
+from server.core.errors import InvalidRequest, StoreUnavailable, Unauthenticated
 from server.core.tokens import is_token_like, read_id
 from server.live.callers import Book, Caller
 
@@ -106,13 +106,3 @@ class Identity:
         except InvalidRequest as error:
             return Unauthenticated(str(error))
         return Unauthenticated(f"token {identifier} is not known here; it may have been made for another server")
-
-
-def require_somewhere(caller: Caller, action: Action) -> None:
-    """Refuse who may not do something in any place. Errors: PermissionDenied, naming the roles that would help."""
-    if action in caller.everywhere:
-        return
-    grants = caller.principal.grants
-    if not any(caller.principal.may(action, Scope(each.project or "", each.environment or "")) for each in grants):
-        roles = " or ".join(f"`{role}`" for role in allowing(action))
-        raise PermissionDenied(f"{caller.principal.actor} may not {action.value} anywhere; it needs the role {roles}")

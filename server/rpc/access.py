@@ -8,23 +8,18 @@ revoked or expires end.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from dataclasses import replace
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from protos.flagd.sync.v1 import sync_pb2 as sync
 from protos.flagstaff.raw.v1.views_pb2 import BatchView, ResolveView, StreamView, WatchView
-from server.core.access import Action, Principal, Scope
-from server.core.errors import NotFound, PermissionDenied, Unauthenticated
+from server.core.access import Action
+from server.core.errors import PermissionDenied
 from server.core.methods import ACTIONS
-from server.core.selectors import parse_selector
 from server.live.callers import Caller
-from server.live.holder import Holder
-from server.live.sessions import Sessions
-from server.operations.evaluate import find, select
-from server.operations.identity import Identity, require_somewhere
-from server.operations.writes import require
+from server.operations.gate import Gate
 from server.rpc.call import Call
 from server.rpc.flagd_evaluation import SELECTOR_HEADER
 from server.rpc.table import Handler, Kind, Table
@@ -47,18 +42,6 @@ _SYNC: Final[dict[str, Any]] = {
     "/flagd.sync.v1.FlagSyncService/FetchAllFlags": sync.FetchAllFlagsRequest,
 }
 """Methods whose messages have a selector, too."""
-
-Named: TypeAlias = tuple[str, str]
-"""A flag set's name, or else a flagd selector."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What access is decided from."""
-
-    identity: Identity
-    holder: Holder
-    sessions: Sessions
 
 
 def guarded(table: Table, gate: Gate) -> Table:
@@ -91,8 +74,8 @@ class _Door:
     """What stands before one method."""
 
     def __init__(self, path: str, action: Action | None, gate: Gate) -> None:
-        self._path, self._action = path, action
-        self._identity, self._holder, self.sessions = gate.identity, gate.holder, gate.sessions
+        self._path, self._action, self._gate = path, action, gate
+        self.sessions = gate.sessions
         self._is_placed = action in PLACED
 
     def enter(self, raw: bytes | None, call: Call) -> Caller:
@@ -100,19 +83,10 @@ class _Door:
 
         Errors: Unauthenticated, PermissionDenied, and what a wrong selector leads to.
         """
-        action = self._action
-        if action is None:
+        if self._action is None:
             raise PermissionDenied(f"nobody may call {self._path}: it is not said what it does")
-        caller = self._identity.caller(call.metadata(HEADER), call.certificate_names)
+        caller = self._gate.admit(self._action, call.metadata(HEADER), call.certificate_names)
         call.principal = caller.principal
-        if action in caller.everywhere:
-            return caller
-        if caller is self._identity.stranger and not self._is_placed:
-            raise Unauthenticated(
-                f"this server asks who may {action.value}: send `authorization: Bearer TOKEN`; "
-                "`flagstaff token create` makes one"
-            )
-        require_somewhere(caller, action)
         if raw is not None:
             self.check(caller, raw, call)
         return caller
@@ -120,10 +94,16 @@ class _Door:
     def check(self, caller: Caller, raw: bytes, call: Call) -> None:
         """Refuse a message about a flag set where its sender may not do this. Errors: as `enter`."""
         if self._is_placed and self._action is not None and self._action not in caller.everywhere:
-            require(caller.principal, self._action, self._scope(caller.principal, self._named(raw, call)))
+            name, selector = self._named(raw, call)
+            self._gate.check_set(caller, self._action, name=name, selector=selector)
 
-    def _named(self, raw: bytes, call: Call) -> Named:
-        """What the request names; a message that cannot be read names nothing, and is refused by its handler."""
+    def pace(self, caller: Caller) -> None:
+        """Count a message of a stream as a call. Errors: Limited."""
+        if self._gate.pace is not None:
+            self._gate.pace.require(caller.principal.actor)
+
+    def _named(self, raw: bytes, call: Call) -> tuple[str, str]:
+        """The name or else the selector in a request; of one that cannot be read none, and its handler refuses it."""
         view = _OURS.get(self._path)
         try:
             if view is not None:
@@ -134,25 +114,6 @@ class _Door:
         except DecodeError:
             return "", ""
         return "", selector
-
-    def _scope(self, principal: Principal, named: Named) -> Scope:
-        name, selector = named
-        try:
-            snapshot = select(self._holder, selector)[0] if selector else find(self._holder, name)
-        except NotFound:
-            # The usual message names the sets that there are, which this caller need not know of.
-            raise _hidden(principal, self._action, named) from None
-        return Scope(snapshot.environment.project, snapshot.environment.key)
-
-
-def _hidden(principal: Principal, action: Action | None, named: Named) -> Exception:
-    name, selector = named
-    parsed = parse_selector(selector)
-    name = name or (parsed.value if parsed is not None else "") or "the default one"
-    project, _, environment = name.partition("/")
-    if action is not None and principal.may(action, Scope(project, environment)):
-        return NotFound(f"flag set {name[:160]!r} does not exist")
-    return PermissionDenied(f"{principal.actor} has no role in flag set {name[:160]!r}, or there is no such set")
 
 
 def _unary_sync(function: Callable[..., Any], door: _Door) -> Callable[..., Any]:
@@ -209,5 +170,6 @@ async def _stream(
 async def _checked(messages: AsyncIterator[bytes], caller: Caller, *, door: _Door, call: Call) -> AsyncIterator[bytes]:
     """Messages that each may be about another flag set."""
     async for raw in messages:
+        door.pace(caller)
         door.check(caller, raw, call)
         yield raw

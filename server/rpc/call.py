@@ -49,6 +49,10 @@ class Call(Protocol):
         """The text that the client sent under a name in lower case; None when it sent none, or bytes."""
         ...
 
+    def metadata_values(self, name: str) -> Sequence[str]:
+        """All texts that the client sent under a name, in their order."""
+        ...
+
     def deadline_s(self) -> float | None:
         """Seconds that the client will still wait; None when it set no deadline."""
         ...

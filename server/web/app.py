@@ -4,6 +4,8 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,10 +13,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from server.core.access import Action
 from server.core.context import Enrichment
 from server.live.holder import Holder
 from server.live.watch import Hub
 from server.operations.counts import Seen, unseen
+from server.operations.gate import Gate
+from server.web.access import by_query, by_selector, guarded
 from server.web.cors import cors
 from server.web.events import KEEP_ALIVE_S, STREAMS_MAX, Events
 from server.web.ofrep import BulkEvaluation, Ofrep, SingleEvaluation
@@ -49,9 +54,12 @@ def make_app(
     leaving: Callable[[], bool],
     options: WebOptions = _DEFAULTS,
     seen: Seen = unseen,
+    gate: Gate | None = None,
     more_routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """The ASGI application over what `holder` serves; `leaving` tells whether the server is about to stop.
+
+    Without a gate nobody is asked who they are.
 
     Units: clock gives seconds since 1970, UTC.
     """
@@ -64,13 +72,16 @@ def make_app(
         streams_max=options.event_streams_max,
         keep_alive_s=options.keep_alive_s,
     )
+    entered = partial(guarded, gate=gate, action=Action.EVALUATE, place=by_selector)
+    # Which flag sets there are is nobody's business who may not evaluate.
+    tells_all = gate is None or gate.identity.needs_no_look(Action.EVALUATE)
     application = Starlette(
         routes=[
             # Looked at in this order: what is asked most stands first. A key may have slashes.
-            Route(f"{EVALUATE_PATH}/{{key:path}}", SingleEvaluation(ofrep), methods=["POST"]),
-            Route(EVALUATE_PATH, BulkEvaluation(ofrep), methods=["POST"]),
-            Route(EVENTS_PATH, events, methods=["GET"]),
-            *_health_routes(holder, clock, leaving, options.max_staleness_s),
+            Route(f"{EVALUATE_PATH}/{{key:path}}", entered(SingleEvaluation(ofrep)), methods=["POST"]),
+            Route(EVALUATE_PATH, entered(BulkEvaluation(ofrep)), methods=["POST"]),
+            Route(EVENTS_PATH, guarded(events, gate, Action.EVALUATE, place=by_query), methods=["GET"]),
+            *_health_routes(holder, clock, leaving, options.max_staleness_s, tells_all=tells_all),
             openapi_route(),
             *more_routes,
         ],
@@ -83,7 +94,12 @@ def make_app(
 
 
 def _health_routes(
-    holder: Holder, clock: Callable[[], float], leaving: Callable[[], bool], max_staleness_s: float | None
+    holder: Holder,
+    clock: Callable[[], float],
+    leaving: Callable[[], bool],
+    max_staleness_s: float | None,
+    *,
+    tells_all: bool,
 ) -> list[Route]:
     async def healthz(_request: Request) -> Response:
         """The process answers."""
@@ -95,15 +111,15 @@ def _health_routes(
         stale_s = None if serving.stale_since is None else max(0.0, clock() - serving.stale_since)
         fresh = stale_s is None or max_staleness_s is None or stale_s <= max_staleness_s
         ready = holder.ready and fresh and not leaving()
-        body = {
+        body: dict[str, Any] = {
             "ready": ready,
-            "flagSets": {
-                name: {"revision": each.revision, "flags": len(each.flags)} for name, each in serving.snapshots.items()
-            },
             "staleSince": serving.stale_since,
             # Which of several workers has answered.
             "pid": os.getpid(),
         }
+        if tells_all:
+            snapshots = serving.snapshots.items()
+            body["flagSets"] = {name: {"revision": each.revision, "flags": len(each.flags)} for name, each in snapshots}
         return JSONResponse(body, status_code=200 if ready else 503)
 
     return [Route("/healthz", healthz), Route("/readyz", readyz)]

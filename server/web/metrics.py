@@ -15,15 +15,18 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, request_response
 
+from server.core.access import Action
 from server.core.evaluation.snapshot import Snapshot
 from server.live.freshness import Freshness
 from server.live.holder import Holder
 from server.live.watch import Hub
 from server.operations.counts import FLAG_SETS_MAX, OTHER, EvaluationCounts
 from server.operations.figures import CallFigures, Histogram
+from server.operations.gate import Gate
 from server.operations.requests import RequestLog
+from server.web.access import Guarded
 from server.web.peers import Peers
 
 PATH: Final = "/metrics"
@@ -58,8 +61,11 @@ def make_registry(sources: Sources, *, clock: Callable[[], float] = time.time) -
     return registry
 
 
-def metrics_route(registry: CollectorRegistry, peers: Peers | None = None) -> Route:
-    """GET /metrics; for a group of processes, with the figures of all of them."""
+def metrics_route(registry: CollectorRegistry, peers: Peers | None = None, *, gate: Gate | None = None) -> Route:
+    """GET /metrics; for a group of processes, with the figures of all of them.
+
+    With a gate for who may read everything, without one for everyone.
+    """
 
     async def metrics(request: Request) -> Response:
         """All figures, in the format that the scraper prefers."""
@@ -67,7 +73,9 @@ def metrics_route(registry: CollectorRegistry, peers: Peers | None = None) -> Ro
         figures: Any = registry if peers is None else await peers.gather()
         return Response(encode(figures), headers={"content-type": content_type})
 
-    return Route(PATH, metrics)
+    if gate is None:
+        return Route(PATH, metrics)
+    return Route(PATH, Guarded(request_response(metrics), gate, Action.READ), methods=["GET"])
 
 
 class FlagstaffCollector(Collector):

@@ -1,8 +1,7 @@
 """Serve the OpenFeature Remote Evaluation Protocol, version 0.3.0: one flag, or all of a flag set.
 
 Every refusal has a status and a JSON body, so that a client can tell what is wrong; a flag that is broken is a failure
-of its own within a bulk evaluation. `Authorization` and `X-API-Key` are accepted and not looked at: there are no
-tokens in this version.
+of its own within a bulk evaluation. Who may ask is decided before, by web/access.py.
 
 Source: OFREP 0.3.0, service/openapi.yaml; flagd's OFREP service where OFREP leaves a choice.
 """

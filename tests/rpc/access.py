@@ -12,10 +12,11 @@ from server.core.tokens import kind_of, token_text
 from server.live.callers import Callers
 from server.live.holder import Holder
 from server.live.sessions import Sessions
+from server.operations.gate import Gate
 from server.operations.identity import Identity
 from server.operations.tokens import SERVER, Minted, NewToken, Tokens
 from server.operations.writes import Write
-from server.rpc.access import Gate, guarded
+from server.rpc.access import guarded
 from server.rpc.table import Handler, Kind, Table, bidi, server_stream, unary_async, unary_sync
 from tests.fakes import FakeCall, holder_of, snapshot_of
 from tests.store.definitions import new_engine, new_shop

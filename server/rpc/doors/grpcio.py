@@ -358,6 +358,10 @@ class _GrpcCall:
                 return value if isinstance(value, str) else None
         return None
 
+    def metadata_values(self, name: str) -> Sequence[str]:
+        sent = self._context.invocation_metadata()
+        return [value for key, value in sent if key == name and isinstance(value, str)]
+
     def deadline_s(self) -> float | None:
         remaining: float | None = self._context.time_remaining()
         return remaining
