@@ -40,7 +40,8 @@ from server.operations.requests import RequestLog
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
 from server.rpc.access import guarded
-from server.rpc.doors.grpcio import GrpcServer, credentials
+from server.rpc.doors.credentials import Proof, credentials
+from server.rpc.doors.grpcio import GrpcServer
 from server.rpc.drain import Drain
 from server.rpc.limits import limited
 from server.rpc.managed import management_table
@@ -53,7 +54,7 @@ from server.scheduling.change_requests import ChangeRequestClock
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
-from server.tls import Tls, read_tls
+from server.tls import TlsFiles
 from server.web.app import WebOptions, make_app
 from server.web.limits import limited as limit_http
 from server.web.metrics import Sources, make_registry, metrics_route
@@ -168,9 +169,8 @@ async def serve(
         web = _web_app(settings, sources, traces, drain=services.drain, managing=managing, more_routes=more)
         http = HttpServer(web, None if tls is None else tls.context)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))
-        follower.start()
-        managing.start()
-        watchdog.start()
+        for start in (follower.start, managing.start, watchdog.start, *([] if tls is None else [tls.start])):
+            start()
         listening = Listening(settings.host, grpc_port, sync_port, http_socket.getsockname()[1], tls=tls is not None)
         await _first(ready, stopping)
         if ready.is_set():
@@ -192,6 +192,8 @@ async def serve(
         await asyncio.to_thread(follower.stop)
         await asyncio.to_thread(traces.end)
         await managing.end()
+        if tls is not None:
+            await asyncio.to_thread(tls.stop)
 
 
 def _now() -> datetime:
@@ -212,7 +214,7 @@ class _Managing:
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
         self.paces = _paces(settings)
-        identity = Identity(self._callers, settings.asking)
+        identity = Identity(self._callers, settings.asking, certificates=settings.certificate_roles)
         self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
         self._watching: asyncio.Task[None] | None = None
 
@@ -337,18 +339,25 @@ def _signals(loop: asyncio.AbstractEventLoop, *, reload: Callable[[], None]) -> 
     return stopping
 
 
-def _tls(settings: Settings) -> Tls | None:
+def _tls(settings: Settings) -> TlsFiles | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
-    return read_tls(settings.tls_certificate, settings.tls_key, client_ca=settings.tls_client_ca)
+    return TlsFiles(settings.tls_certificate, settings.tls_key, client_ca=settings.tls_client_ca)
 
 
-async def _start_grpc(server: GrpcServer, settings: Settings, tls: Tls | None, *, reuse_port: bool) -> tuple[int, int]:
+async def _start_grpc(
+    server: GrpcServer, settings: Settings, tls: TlsFiles | None, *, reuse_port: bool
+) -> tuple[int, int]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     addresses = [f"{host}:{settings.grpc_port}", f"{host}:{settings.sync_port}"]
-    proof = None if tls is None else credentials(tls.certificate, tls.key, tls.client_ca)
+    proof = None if tls is None else partial(credentials, partial(_proof, tls))
     ports = await server.start(addresses, reuse_port=reuse_port, credentials=proof)
     return ports[0], ports[1]
+
+
+def _proof(tls: TlsFiles) -> Proof:
+    current = tls.current
+    return Proof(current.certificate, current.key, current.client_ca)
 
 
 async def _first(*events: asyncio.Event) -> None:

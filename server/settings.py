@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from server.core.access import Asking
+from server.core.access import Asking, Grant
 from server.core.context import Enrichment
 from server.core.pacing import Network, Rate
 
@@ -43,6 +43,9 @@ class Settings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     """Who signs clients' certificates; None asks clients for none."""
+
+    certificate_roles: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
+    """A name in a client's certificate -> what its owner may do."""
 
     context_values: Mapping[str, str] = field(default_factory=dict)
     """Attribute -> value that every context gets."""

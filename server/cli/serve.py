@@ -1,6 +1,5 @@
 """The command `flagstaff serve`: run a server until it is told to stop."""
 
-import ipaddress
 import json
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
+from server.cli.access import asking_of, certificate_roles, first_token, is_loopback, warn_open
 from server.cli.import_ import actor_name
 from server.cli.options import (
     DEFAULT_DATABASE_URL,
@@ -23,7 +23,6 @@ from server.cli.options import (
 from server.cli.output import reports_failures
 
 if TYPE_CHECKING:
-    from server.core.access import Asking
     from server.settings import Settings
 
 HELP: Final = """Serve flags over gRPC until SIGTERM or Ctrl-C.
@@ -94,6 +93,14 @@ def serve(
     tls_client_ca: Annotated[
         Path | None,
         option("--tls-client-ca", "Demand certificates of clients too, signed by these, PEM; needs --tls-cert."),
+    ] = None,
+    certificate_role: Annotated[
+        list[str] | None,
+        option(
+            "--certificate-role",
+            "NAME=ROLE, NAME=ROLE@PROJECT and so on: what the owner of a client certificate with that name may do; "
+            "needs --tls-client-ca. Repeatable.",
+        ),
     ] = None,
     require_token: Annotated[
         bool, option("--require-token", "Ask everyone for a token, also who only evaluates. Health stays public.")
@@ -223,16 +230,17 @@ def serve(
         token_rate=read_rate(limit_per_token) if limit_per_token else None,
         address_rate=read_rate(limit_per_address) if limit_per_address else None,
         trusted_proxies=tuple(read_network(each) for each in trusted_proxy or ()),
-        asking=_asking(host, require_token=require_token, is_open=is_open),
+        certificate_roles=certificate_roles(certificate_role or (), has_ca=tls_client_ca is not None),
+        asking=asking_of(host, require_token=require_token, is_open=is_open),
         context_values=parse_values(context_value or ()),
         context_headers=parse_headers(context_from_header or ()),
     )
     _check_tls(settings)
-    if not _is_loopback(host):
-        _warn_open(settings)
+    if not is_loopback(host):
+        warn_open(settings)
     if demo:
         _load_samples(settings)
-    first = _first_token(settings)
+    first = first_token(settings)
     if first and not as_json:
         typer.echo(f"admin token, shown this once: {first}")
 
@@ -271,62 +279,6 @@ def _check_tls(settings: "Settings") -> None:
     read_tls(certificate, key, client_ca=client_ca)
     if is_open_to_others(key):
         typer.secho(f"WARNING: every user of this machine can read the key {key}; `chmod 600` it.", err=True, bold=True)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _asking(host: str, *, require_token: bool, is_open: bool) -> "Asking":
-    from server.core.access import Asking
-
-    if require_token and is_open:
-        raise typer.BadParameter("--require-token and --open contradict each other")
-    if require_token:
-        return Asking.EVERYONE
-    return Asking.NOBODY if is_open or _is_loopback(host) else Asking.MANAGERS
-
-
-def _warn_open(settings: "Settings") -> None:
-    from server.core.access import Asking
-
-    if settings.asking is Asking.EVERYONE or (settings.tls_client_ca and settings.asking is Asking.MANAGERS):
-        return
-    may = "evaluate every flag and read its values"
-    if settings.asking is Asking.NOBODY:
-        may = "change every flag, and make themselves tokens"
-    typer.secho(
-        f"WARNING: listening on {settings.host} without asking for tokens: "
-        f"everyone who can reach these ports can {may}. Give --require-token, or keep them inside a network "
-        "that you trust.",
-        err=True,
-        bold=True,
-    )
-
-
-def _first_token(settings: "Settings") -> str:
-    """The text of a first token, where one is needed and there never was any; else ""."""
-    from server.core.access import OPEN, Action, Asking, Principal
-    from server.core.errors import StoreUnavailable
-    from server.keys import secret_key
-    from server.operations import databases
-    from server.operations.tokens import Tokens
-    from server.operations.writes import Write
-
-    if settings.asking is Asking.NOBODY:
-        return ""
-    write = Write(Principal(actor_name(), OPEN.grants), Action.ADMINISTER, datetime.now(UTC), reason="first start")
-    try:
-        with databases.open_to_write(settings.database_url) as engine:
-            minted = Tokens(engine, lambda: secret_key(engine, make=True) or b"").create_first(write)
-    except StoreUnavailable as error:
-        # Flags may still be served, from the last good ones.
-        typer.echo(f"whether there is a token already cannot be told ({error})", err=True)
-        return ""
-    return "" if minted is None else minted.text
 
 
 def _load_samples(settings: "Settings") -> None:

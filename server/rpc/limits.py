@@ -58,7 +58,7 @@ def _limited(handler: Handler, paces: Paces) -> Handler:
             async for message in replies:
                 yield message
 
-    by_kind = {
+    by_kind: dict[Kind, Callable[..., Any]] = {
         Kind.UNARY_SYNC: unary_sync,
         Kind.UNARY_ASYNC: unary_async,
         Kind.SERVER_STREAM: server_stream,

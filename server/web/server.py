@@ -1,12 +1,16 @@
 """Serve an application over HTTP on a socket of ours, by uvicorn, within bounds."""
 
+import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from server.web.access import CERTIFICATE
 
 HTTP_KEEP_ALIVE_S: Final = 5
 """A connection without a request is kept for this long; balancers that keep theirs longer open a new one."""
@@ -44,6 +48,24 @@ def listen(host: str, port: int, *, reuse_port: bool) -> socket.socket:
     return listener
 
 
+class _Connection(H11Protocol):
+    """A connection that tells requests by which names its client has proved itself."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        proved = transport.get_extra_info("ssl_object")
+        certificate = None if proved is None else proved.getpeercert()
+        if certificate:
+            self.app_state = {**self.app_state, CERTIFICATE: names_of(certificate)}
+
+
+def names_of(certificate: Mapping[str, Any]) -> list[str]:
+    """The names in a verified certificate, as Python reads it: the alternative ones, then the common one."""
+    alternative = [name for _, name in certificate.get("subjectAltName", ())]
+    subject = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
+    return [*alternative, *subject]
+
+
 class HttpServer(uvicorn.Server):
     """Uvicorn without its own handling of signals, which belong to the whole server."""
 
@@ -53,7 +75,7 @@ class HttpServer(uvicorn.Server):
                 app,  # type: ignore[arg-type]  # Any ASGI application.
                 ssl_context_factory=None if tls is None else lambda _config, _default: tls,
                 # Named, so that what else is installed changes neither bounds nor behaviour.
-                http="h11",
+                http=_Connection,
                 ws="none",
                 log_config=None,
                 access_log=False,

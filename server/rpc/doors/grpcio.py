@@ -69,11 +69,6 @@ def server_options(*, reuse_port: bool = False, connection_age_s: float | None =
     )
 
 
-def credentials(certificate: bytes, key: bytes, client_ca: bytes | None) -> grpc.ServerCredentials:
-    """What a port with TLS proves itself with, PEM; with `client_ca` clients must do so too."""
-    return grpc.ssl_server_credentials([(key, certificate)], client_ca, require_client_auth=client_ca is not None)
-
-
 class AddressUnavailable(OSError):
     """An address that cannot be listened on."""
 
@@ -95,9 +90,15 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
 
     async def start(
-        self, addresses: Sequence[str], *, reuse_port: bool = False, credentials: grpc.ServerCredentials | None = None
+        self,
+        addresses: Sequence[str],
+        *,
+        reuse_port: bool = False,
+        credentials: Callable[[], grpc.ServerCredentials] | None = None,
     ) -> tuple[int, ...]:
         """Listen on `host:port` addresses and serve; the port of each, which port 0 leaves to the system.
+
+        `credentials` is asked once for each address.
 
         Errors: AddressUnavailable when one of them cannot be had; then nothing is served.
         """
@@ -144,10 +145,10 @@ class GrpcServer:
             await self._server.wait_for_termination()
 
 
-def _add_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+def _add_port(server: grpc.aio.Server, address: str, credentials: Callable[[], grpc.ServerCredentials] | None) -> int:
     if credentials is None:
         return server.add_insecure_port(address)
-    return server.add_secure_port(address, credentials)
+    return server.add_secure_port(address, credentials())
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
