@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
@@ -61,6 +61,9 @@ from server.web.metrics import Sources, make_registry, metrics_route
 from server.web.observed import observed
 from server.web.peers import Peers
 from server.web.server import HttpServer, listen
+
+if TYPE_CHECKING:
+    from server.live.issuer import Issuer
 
 POLICIES: Final[tuple[PermitFor, ...]] = (permit_unless_frozen,)
 """What protects an environment from a management write, in the order in which it is asked."""
@@ -214,7 +217,10 @@ class _Managing:
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
         self.paces = _paces(settings)
-        identity = Identity(self._callers, settings.asking, certificates=settings.certificate_roles)
+        self._issuer = _issuer(settings, changed=self._changed)
+        identity = Identity(
+            self._callers, settings.asking, foreign=self._issuer, certificates=settings.certificate_roles
+        )
         self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
         self._watching: asyncio.Task[None] | None = None
 
@@ -231,12 +237,16 @@ class _Managing:
         """Begin to follow the tokens, and to look what is due."""
         self._callers.start()
         self._change_requests.start()
+        if self._issuer is not None:
+            self._issuer.start()
         self._watching = self._loop.create_task(self._sessions.watch())
 
     async def end(self) -> None:
         """Let operations in flight end, and close the database."""
         if self._watching is not None:
             self._watching.cancel()
+        if self._issuer is not None:
+            self._issuer.stop()
         for end in (self._change_requests.stop, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
 
@@ -244,6 +254,15 @@ class _Managing:
         # Called from the callers' thread, perhaps while the loop is closing.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._sessions.check)
+
+
+def _issuer(settings: Settings, *, changed: Callable[[], None]) -> "Issuer | None":
+    if settings.oidc is None:
+        return None
+    # With it comes a library for cryptography, which takes a while to load.
+    from server.live.issuer import Issuer  # noqa: PLC0415
+
+    return Issuer(settings.oidc, changed=changed)
 
 
 def _paces(settings: Settings) -> Paces:

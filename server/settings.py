@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from server.core.access import Asking, Grant
+from server.core.claims import IssuerTrust
 from server.core.context import Enrichment
 from server.core.pacing import Network, Rate
 
@@ -46,6 +47,9 @@ class Settings:
 
     certificate_roles: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
     """A name in a client's certificate -> what its owner may do."""
+
+    oidc: IssuerTrust | None = None
+    """Whose access tokens are taken beside our own."""
 
     context_values: Mapping[str, str] = field(default_factory=dict)
     """Attribute -> value that every context gets."""

@@ -11,6 +11,7 @@ from server.cli.import_ import actor_name
 
 if TYPE_CHECKING:
     from server.core.access import Asking, Grant
+    from server.core.claims import IssuerTrust
     from server.settings import Settings
 
 
@@ -27,6 +28,22 @@ def certificate_roles(given: Sequence[str], *, has_ca: bool) -> dict[str, "tuple
             raise typer.BadParameter(f"{each!r} is not NAME=ROLE, such as billing.example.com=evaluate@shop")
         roles[name] = (*roles.get(name, ()), read_grant(role))
     return roles
+
+
+def issuer_trust(
+    issuer: str | None, *, audiences: Sequence[str], rules: Sequence[str], algorithms: Sequence[str]
+) -> "IssuerTrust | None":
+    """Whose access tokens are taken, and for what; None where no issuer is named."""
+    from server.core.claims import DEFAULT_ALGORITHMS, IssuerTrust, check_trust, read_rule
+
+    if issuer is None:
+        if audiences or rules or algorithms:
+            raise typer.BadParameter("--oidc-audience, --oidc-role and --oidc-algorithm need --oidc-issuer")
+        return None
+    found = tuple(read_rule(each) for each in rules)
+    trust = IssuerTrust(issuer, tuple(audiences), found, tuple(algorithms) or DEFAULT_ALGORITHMS)
+    check_trust(trust)
+    return trust
 
 
 def asking_of(host: str, *, require_token: bool, is_open: bool) -> "Asking":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
-from server.cli.access import asking_of, certificate_roles, first_token, is_loopback, warn_open
+from server.cli.access import asking_of, certificate_roles, first_token, is_loopback, issuer_trust, warn_open
 from server.cli.import_ import actor_name
 from server.cli.options import (
     DEFAULT_DATABASE_URL,
@@ -101,6 +101,24 @@ def serve(
             "NAME=ROLE, NAME=ROLE@PROJECT and so on: what the owner of a client certificate with that name may do; "
             "needs --tls-client-ca. Repeatable.",
         ),
+    ] = None,
+    oidc_issuer: Annotated[
+        str | None,
+        option("--oidc-issuer", "Take access tokens of this OpenID Connect issuer, too: its https:// address."),
+    ] = None,
+    oidc_audience: Annotated[
+        list[str] | None, option("--oidc-audience", "For whom they must have been issued. Repeatable.")
+    ] = None,
+    oidc_role: Annotated[
+        list[str] | None,
+        option(
+            "--oidc-role",
+            "CLAIM=VALUE:ROLE, such as groups=shop-team:edit@shop: who has the value in the claim has the role. "
+            "Repeatable.",
+        ),
+    ] = None,
+    oidc_algorithm: Annotated[
+        list[str] | None, option("--oidc-algorithm", "How they must be signed; else RS256 or ES256. Repeatable.")
     ] = None,
     require_token: Annotated[
         bool, option("--require-token", "Ask everyone for a token, also who only evaluates. Health stays public.")
@@ -231,6 +249,9 @@ def serve(
         address_rate=read_rate(limit_per_address) if limit_per_address else None,
         trusted_proxies=tuple(read_network(each) for each in trusted_proxy or ()),
         certificate_roles=certificate_roles(certificate_role or (), has_ca=tls_client_ca is not None),
+        oidc=issuer_trust(
+            oidc_issuer, audiences=oidc_audience or (), rules=oidc_role or (), algorithms=oidc_algorithm or ()
+        ),
         asking=asking_of(host, require_token=require_token, is_open=is_open),
         context_values=parse_values(context_value or ()),
         context_headers=parse_headers(context_from_header or ()),
