@@ -24,6 +24,7 @@ from server.keys import secret_key
 from server.live.callers import Callers
 from server.live.follower import Follower
 from server.live.holder import Holder
+from server.live.kept_tokens import KeptTokens
 from server.live.last_known_good import LastKnownGood
 from server.live.recent import RecentContexts
 from server.live.sessions import Sessions
@@ -212,7 +213,12 @@ class _Managing:
         self.recent = RecentContexts(settings.recent_contexts) if settings.recent_contexts else None
         self._loop = loop
         self._threads = ThreadPoolExecutor(THREADS_MAX, "flagstaff-management")
-        self._callers = Callers(self.engine, partial(secret_key, self.engine, make=False), changed=self._changed)
+        self._callers = Callers(
+            self.engine,
+            partial(secret_key, self.engine, make=False),
+            changed=self._changed,
+            kept=None if settings.last_known_good is None else KeptTokens(settings.last_known_good),
+        )
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)

@@ -4,10 +4,11 @@ A thread looks for changes of tokens and brings them in, and notes from time to 
 the database is gone, the tokens that were loaded stay good for as long as they say themselves.
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -18,6 +19,7 @@ from sqlalchemy import Engine
 from server.core.access import Action, Principal, Scope
 from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.tokens import derived_key, key_name, token_digest
+from server.live.kept_tokens import KeptTokens
 from server.store.engine import reading, writing
 from server.store.schema import is_newest
 from server.store.tokens import StoredToken, fingerprint, load_tokens, note_used
@@ -93,11 +95,15 @@ class Callers:
         secret: Callable[[], bytes | None],
         *,
         changed: Callable[[], None] = lambda: None,
+        kept: KeptTokens | None = None,
         poll_s: float = POLL_S,
         note_every_s: float = NOTE_EVERY_S,
     ) -> None:
-        """`secret` gives the server's secret key, or None while there is none; `changed` is called from the thread."""
-        self._engine, self._secret, self._changed = engine, secret, changed
+        """`secret` gives the server's secret key, or None while there is none; `changed` is called from the thread.
+
+        With `kept` a start without the database knows the tokens that were known last.
+        """
+        self._engine, self._secret, self._changed, self._kept = engine, secret, changed, kept
         self._poll_s, self._note_every_s = poll_s, note_every_s
         self.book = Book()
         self.loaded = False
@@ -141,10 +147,7 @@ class Callers:
 
     def look(self) -> None:
         """Bring in what changed. Errors: StoreUnavailable, StoreCorrupt; InvalidRequest for a key that is none."""
-        # Read until there is one; another key needs another start.
-        key = self.book.key
-        if not key and (secret := self._secret()):
-            key = derived_key(secret, KEY_PURPOSE)
+        key = self._key()
         with reading(self._engine) as connection:
             found = fingerprint(connection)
             if self.loaded and (found, key) == (self._fingerprint, self.book.key):
@@ -153,6 +156,7 @@ class Callers:
         self.take(stored, key)
         self._fingerprint = found
         self._changed()
+        self._keep(stored)
 
     def take(self, stored: Iterable[StoredToken], key: bytes) -> None:
         """Know these tokens, and no others."""
@@ -190,6 +194,28 @@ class Callers:
                 note_used(connection, {each: datetime.fromtimestamp(at, UTC) for each, at in used.items()})
             self._noted |= used
 
+    def _key(self) -> bytes:
+        # Read until there is one; another key needs another start.
+        if not self.book.key and (secret := self._secret()):
+            return derived_key(secret, KEY_PURPOSE)
+        return self.book.key
+
+    def _keep(self, stored: Sequence[StoredToken]) -> None:
+        if self._kept is not None:
+            try:
+                self._kept.write(stored)
+            except OSError as error:
+                log.error("tokens could not be kept for a start without the database", extra={"error": str(error)})
+
+    def _recall(self) -> None:
+        """Know the tokens that were kept, while the database cannot say. Errors: as KeptTokens.read, InvalidRequest."""
+        if self.loaded or self._kept is None:
+            return
+        stored = self._kept.read()
+        if stored:
+            self.take(stored, self._key())
+            log.warning("tokens are known as they were kept last", extra={"tokens": len(stored)})
+
     def _caller(self, stored: StoredToken) -> Caller:
         """The caller of a token; the one that streams hold already, so that they learn what became of it."""
         token = stored.token
@@ -213,6 +239,8 @@ class Callers:
             except Exception as error:
                 # The thread must live on: without it no token would ever be revoked again.
                 self._report(error)
+                with contextlib.suppress(FlagstaffError, OSError):
+                    self._recall()
             self._wake.wait(self._poll_s)
             self._wake.clear()
         try:

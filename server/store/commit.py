@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, func, select
 
+from server.core.access import Scope
 from server.core.changes import (
     Change,
     CreateEnvironment,
@@ -27,6 +28,7 @@ from server.core.events import (
     EnvironmentDeleted,
     FlagCreated,
     FlagRemoved,
+    ProjectDeleted,
     SegmentCreated,
     SegmentRemoved,
     SegmentUpdated,
@@ -49,6 +51,7 @@ from server.store.projects import find_project
 from server.store.repeats import answered_before, note_answer
 from server.store.saving import Cause
 from server.store.sync_sizes import check_sync_sizes, unsent_flags
+from server.store.tokens import end_tokens
 from server.store.versions import NO_VERSIONS, Thing, check_flag_versions, check_versions
 
 __all__ = [
@@ -223,6 +226,8 @@ def _commit_project(connection: Connection, order: Order, part: Part) -> Committ
     order.permit(where, events)
     for event in events:
         save_project_event(connection, event, now=order.why.now)
+        if isinstance(event, ProjectDeleted):
+            end_tokens(connection, Scope(event.key), order.why)
     saving.save_records(connection, order.why, records=[project_record(event) for event in events], damaged=())
     return Committed(0, events, Touched(0))
 
@@ -306,6 +311,7 @@ def _save(connection: Connection, order: Order, decision: Decision) -> None:
         save_environment_event(connection, event, environment, now=now)
         if isinstance(event, EnvironmentDeleted):
             empty_environment(connection, environment, revision=decision.revision, now=now)
+            end_tokens(connection, Scope(environment.project, environment.key), order.why)
     saving.save_segments(
         connection,
         environment,

@@ -17,6 +17,9 @@ from server.store.mapping import compact
 from server.store.projects import ensure_server
 from server.store.saving import Cause, Record, save_records
 
+ENDED_AT_ONCE_MAX: Final = 10_000
+"""As many as may be good at once."""
+
 _COLUMN: Final = tables.tokens.c
 
 
@@ -119,6 +122,13 @@ def change_token(connection: Connection, before: Token, after: Token, *, event: 
     values = {**_changing(after), "change": last_change(connection) + 1}
     connection.execute(update(tables.tokens).where(_COLUMN.id == after.id).values(**values))
     _record(connection, cause, event, before=before, after=after)
+
+
+def end_tokens(connection: Connection, home: Scope, cause: Cause) -> None:
+    """Revoke all tokens of a place that is deleted: they must not open another one that gets its name."""
+    for stored in list_tokens(connection, home, good_at=cause.now, limit=ENDED_AT_ONCE_MAX):
+        after = replace(stored.token, revoked_at=cause.now)
+        change_token(connection, stored.token, after, event="token.revoked", cause=cause)
 
 
 def note_used(connection: Connection, used: Mapping[str, datetime]) -> None:

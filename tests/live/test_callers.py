@@ -1,6 +1,7 @@
 """Tokens are followed: made, revoked, used, and known by the right key only."""
 
 import logging
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ import pytest
 from sqlalchemy import Engine
 
 from server.core.access import OPEN, Action, Grant, Role
-from server.core.errors import StoreUnavailable
+from server.core.errors import StoreCorrupt, StoreUnavailable
 from server.live.callers import ENDED_TOLD, Callers
+from server.live.kept_tokens import KeptTokens
 from server.operations.tokens import SERVER, Minted, NewToken, Tokens
 from server.operations.writes import Write
 from server.store.engine import open_engine
@@ -184,3 +186,37 @@ def test_tokens_outlive_the_database(engine: Engine, tmp_path: Path, caplog: pyt
     assert caller is not None
     assert "" == caller.problem(time.time())
     assert 1 == sum("stay good" in each.message for each in caplog.records)
+
+
+def test_a_start_without_the_database_knows_tokens(engine: Engine, tmp_path: Path) -> None:
+    """As they were kept last, for their owner's eyes only and without any secret."""
+    good, bad = mint(engine), mint(engine)
+    Tokens(engine, lambda: SECRET).revoke(bad.token.id, SERVER, write())
+    kept = KeptTokens(tmp_path / "kept")
+    Callers(engine, lambda: SECRET, kept=kept).look()
+    content = kept.path.read_text()
+    away = open_engine(f"sqlite:///{tmp_path}/missing/flags.db")
+    callers = Callers(away, lambda: SECRET, kept=kept, poll_s=0.01)
+    callers.start()
+    try:
+        wait_until(lambda: callers.loaded)
+    finally:
+        callers.stop()
+        away.dispose()
+    found = [callers.book.find(each.text) for each in (good, bad)]
+
+    assert [good.token.principal, bad.token.principal] == [each and each.principal for each in found]
+    assert ["", f"token:{bad.token.id} was revoked"] == [each.problem(time.time()) for each in found if each]
+    assert (0o600, False) == (stat.S_IMODE(kept.path.stat().st_mode), good.text[13:] in content)
+    assert [kept.path] == list((tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 2, "tokens": []}', '{"format": 1, "tokens": [{}]}'])
+def test_a_damaged_file_of_tokens(tmp_path: Path, content: str) -> None:
+    """Is none; without it the database is waited for."""
+    kept = KeptTokens(tmp_path)
+    assert [] == kept.read()
+    kept.path.write_text(content)
+
+    with pytest.raises(StoreCorrupt, match=r"tokens\.json is damaged"):
+        kept.read()

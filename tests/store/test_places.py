@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import Engine
 
+from server.core.access import Grant, Role, Scope
 from server.core.changes import (
     Change,
     CreateEnvironment,
@@ -17,15 +18,18 @@ from server.core.changes import (
 from server.core.environments import Project
 from server.core.errors import Conflict, InvalidRequest, NotFound, Refused, Stale
 from server.core.events import EnvironmentDeleted, ProjectDeleted
+from server.core.tokens import Token
 from server.store.audit import list_entries, verify_chain
 from server.store.commit import Committed
-from server.store.engine import reading
+from server.store.engine import reading, writing
 from server.store.environments import list_environments
 from server.store.flagsets import touched_since
 from server.store.projects import list_projects, read_project
 from server.store.revisions import list_revisions, load_documents_at
+from server.store.saving import Cause
+from server.store.tokens import StoredToken, add_token, read_token
 from server.store.versions import read_project_version, read_versions
-from tests.store.definitions import SHOP, at, flag, put, segment, stored
+from tests.store.definitions import NOW, SHOP, at, flag, put, segment, stored
 
 
 def put_project(engine: Engine, *changes: Change, **options: object) -> Committed:
@@ -146,3 +150,31 @@ def test_a_repeated_deletion_gets_its_first_answer(shop: Engine) -> None:
 
     assert (first, gone[0]) == (again, gone[1])
     assert (ProjectDeleted("shop", Project("shop")),) == gone[0].events
+
+
+def test_tokens_of_a_deleted_place_end(shop: Engine) -> None:
+    """Those that are managed there: they must not open another place that gets the name one day."""
+    made = {}
+    with writing(shop) as connection:
+        for home in (Scope(), Scope("shop"), Scope("shop", "staging")):
+            token = Token(
+                f"{home.project}{home.environment}".ljust(8, "0"), "ci", (Grant(Role.READ),), home, NOW, "ann"
+            )
+            made[home] = token.id
+            add_token(connection, StoredToken(token, "digest", "key"), Cause("shop", "ann", NOW, "", "", ""))
+    found = []
+    for delete_more in (lambda: put(shop, DeleteEnvironment(), environment="staging"), lambda: delete_rest(shop)):
+        delete_more()
+        with reading(shop) as connection:
+            found.append([read_token(connection, each, Scope()).token.revoked_at is not None for each in made.values()])
+            entries = list_entries(connection, project="shop", subject=("token", made[Scope("shop", "staging")]))
+            assert ["token.revoked", "token.created"] == [each.action for each in entries]
+            assert [] == verify_chain(connection, project="shop")
+
+    assert [[False, False, True], [False, True, True]] == found
+
+
+def delete_rest(engine: Engine) -> None:
+    """What the first deletion left of the shop."""
+    put(engine, DeleteEnvironment())
+    put_project(engine, DeleteProject())
