@@ -20,7 +20,7 @@ from server.core.access import Action, Principal, Scope
 from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.tokens import derived_key, key_name, token_digest
 from server.live.kept_tokens import KeptTokens
-from server.store.engine import reading, writing
+from server.store.engine import is_there, reading, shown, writing
 from server.store.schema import is_newest
 from server.store.tokens import StoredToken, fingerprint, load_tokens, note_used
 
@@ -147,6 +147,9 @@ class Callers:
 
     def look(self) -> None:
         """Bring in what changed. Errors: StoreUnavailable, StoreCorrupt; InvalidRequest for a key that is none."""
+        if self.loaded and not is_there(self._engine):
+            # A connection would make an empty file in its place.
+            raise StoreUnavailable(f"{shown(self._engine)} is not there")
         key = self._key()
         with reading(self._engine) as connection:
             found = fingerprint(connection)
@@ -189,10 +192,16 @@ class Callers:
             for identifier, caller in self._by_id.items()
             if caller.used_at > self._noted.get(identifier, 0.0)
         }
-        if used:
-            with writing(self._engine) as connection:
+        if used and is_there(self._engine):
+            # Nobody waits for news of it.
+            with writing(self._engine, tells=False) as connection:
                 note_used(connection, {each: datetime.fromtimestamp(at, UTC) for each, at in used.items()})
             self._noted |= used
+
+    def _is_ready(self) -> bool:
+        """Whether tokens can be read: before, another thread brings the schema."""
+        self._newest = self._newest or (is_there(self._engine) and is_newest(self._engine))
+        return self._newest
 
     def _key(self) -> bytes:
         # Read until there is one; another key needs another start.
@@ -201,7 +210,7 @@ class Callers:
         return self.book.key
 
     def _keep(self, stored: Sequence[StoredToken]) -> None:
-        if self._kept is not None:
+        if self._kept is not None and (stored or self._kept.path.exists()):
             try:
                 self._kept.write(stored)
             except OSError as error:
@@ -228,10 +237,10 @@ class Callers:
         note_at = time.monotonic() + self._note_every_s
         while not self._stopping.is_set():
             try:
-                # Tokens cannot be read before the schema is there, which another thread brings.
-                self._newest = self._newest or is_newest(self._engine)
-                if self._newest:
+                if self._is_ready():
                     self.look()
+                else:
+                    self._recall()
                 if time.monotonic() >= note_at:
                     note_at = time.monotonic() + self._note_every_s
                     self.note()
