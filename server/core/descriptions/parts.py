@@ -168,7 +168,9 @@ def anything(what: str) -> Describer:
             return
         for name in dict.fromkeys([*before, *after]):
             old, new = before.get(name), after.get(name)
-            if not same(old, new):
+            if same(old, new):
+                yield from _null(pointer(path, name), f"{what} {words(name)}".strip(), name in before, name in after)
+            else:
                 yield from anything(f"{what} {words(name)}".strip())(pointer(path, name), old, new)
         yield from reordered(path, f"{what} entries".strip(), list(before), list(after))
 
@@ -182,11 +184,20 @@ def described(
     for name in dict.fromkeys([*table, *before, *after]):
         default = defaults.get(name)
         old, new = before.get(name, default), after.get(name, default)
-        if not same(old, new):
-            at = pointer(path, name)
-            found = list(table[name](at, old, new)) if name in table else []
-            # Two damaged values may differ where nobody looks.
-            yield from found or anything(words(name))(at, old, new)
+        at = pointer(path, name)
+        if same(old, new):
+            if default is None:
+                yield from _null(at, words(name), name in before, name in after)
+            continue
+        found = list(table[name](at, old, new)) if name in table else []
+        # Two damaged values may differ where nobody looks.
+        yield from found or anything(words(name))(at, old, new)
+
+
+def _null(path: str, what: str, was_written: bool, is_written: bool) -> Differences:
+    """A null that is written out on one side only: no program of ours does so, and somebody did."""
+    if was_written != is_written:
+        yield difference(path, None, None, f"{what}: null {'added' if is_written else 'removed'}")
 
 
 def words(name: str) -> str:
