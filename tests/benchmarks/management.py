@@ -11,6 +11,7 @@ import grpc
 from sqlalchemy import Engine
 
 from protos.flagstaff.v1 import flags_pb2 as flags
+from protos.flagstaff.v1 import history_pb2 as history
 from server.core.changes import PutFlag
 from server.core.definitions.flags import read_flag
 from server.core.definitions.problems import Problems
@@ -28,6 +29,12 @@ START_GOAL: Final = Goal("value", LOWER, 8)
 ASKED: Final = 20
 ASKED_GOAL: Final = Goal("value", LOWER, 50)
 LIST_FLAGS: Final = "/flagstaff.v1.FlagService/ListFlags"
+LIST_REVISIONS: Final = "/flagstaff.v1.HistoryService/ListRevisions"
+EVALUATE_AS_OF: Final = "/flagstaff.v1.HistoryService/EvaluateAsOf"
+AS_OF_GOAL: Final = Goal("value", LOWER, 2_000)
+HISTORY: Final = history.ListRevisionsRequest(
+    project="default", environment="production", kind=history.THING_KIND_FLAG, key="flag-00042"
+)
 LISTS: Final = {
     "page of 100": flags.ListFlagsRequest(project="default", with_configs=True),
     "by tag, state and text": flags.ListFlagsRequest(
@@ -65,17 +72,34 @@ def _start(url: str, small_url: str, say: Say) -> list[Figure]:
             "start to ready", "s", spread([server.start_s]), f"{FEW} flags", spread([small]), goal=START_GOAL,
             note=f"{server.resident_mb():.0f} MB resident",
         )  # fmt: skip
-        say("lists")
+        say("lists and history")
         return [start, *_asked(server)]
 
 
 def _asked(server: Running) -> list[Figure]:
     """How long a client waits, with the server to itself."""
     with grpc.insecure_channel(f"{HOST}:{server.port}") as channel:
-        return [
+        lists = [
             Figure(f"FlagService.ListFlags, {name}", "ms", _waits(channel, LIST_FLAGS, request), goal=ASKED_GOAL)
             for name, request in LISTS.items()
         ]
+        past = Figure("history of a flag", "ms", _waits(channel, LIST_REVISIONS, HISTORY), goal=ASKED_GOAL)
+        return [*lists, past, *_as_of(channel, server)]
+
+
+def _as_of(channel: grpc.Channel, server: Running) -> list[Figure]:
+    """A moment that nobody asked about before, then the same again."""
+    revision = server.hello["flag_sets"]["default/production"]["revision"] // 2
+    request = history.EvaluateAsOfRequest(
+        project="default", environment="production", flag_key="flag-00042", as_of=history.AsOf(revision=revision)
+    )
+    request.context.update({"targetingKey": "ann"})
+    ask, raw = channel.unary_unary(EVALUATE_AS_OF, None, None), request.SerializeToString()
+    begin = time.perf_counter()
+    ask(raw, timeout=60)
+    first = (time.perf_counter() - begin) * 1_000
+    again = _waits(channel, EVALUATE_AS_OF, request)
+    return [Figure("evaluation as of a revision, first call", "ms", spread([first]), "again", again, goal=AS_OF_GOAL)]
 
 
 def _waits(channel: grpc.Channel, path: str, request: Any) -> Spread:
