@@ -214,6 +214,7 @@ def _edit(draft: _Draft, change: Change) -> None:
             draft.environment = _updated(draft.environment, change)
             check_environment(draft.environment)
         case DeleteEnvironment():
+            _refuse_critical(draft.environment)
             draft.flags.clear()
             draft.segments.clear()
             draft.is_deleted = True
@@ -273,6 +274,13 @@ def _put_flag(draft: _Draft, change: PutFlag) -> None:
 def _take(draft: _Draft, definition: FlagDefinition) -> None:
     draft.flags[definition.key] = definition
     draft.touched["flag", definition.key] = None
+
+
+def _refuse_critical(environment: Environment) -> None:
+    if environment.critical:
+        raise Refused(
+            f"environment {environment.flag_set!r} is critical and cannot be deleted; say first that it is not"
+        )
 
 
 def _segment_of(draft: _Draft, key: str) -> Segment:

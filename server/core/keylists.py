@@ -23,6 +23,7 @@ Measured with a million keys: a look-up takes 1.1 us for a key that is there and
 """
 
 _MARK: Final = b"\xff"
+_MARK_TEXT: Final = _MARK.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ class KeyList:
     def __iter__(self) -> Iterator[str]:
         """All keys, in the order in which they are kept. Errors: LookupError when they are not at hand."""
         for chunk in self._at_hand():
-            for key in _unpack(chunk):
-                yield key.decode()
+            if chunk.packed is None:
+                raise LookupError("the keys of this part of the list are not at hand")
+            yield from unpack(chunk.packed)
 
     def _at_hand(self) -> tuple[Chunk, ...]:
         if self.chunks is None:
@@ -173,6 +175,11 @@ def _without(stored: Chunk, removed: Chunk) -> Chunk:
     gone = set(_unpack(removed))
     left = [key for key in _unpack(stored) if key not in gone]
     return stored if len(left) == stored.count else pack(left)
+
+
+def unpack(packed: bytes) -> list[str]:
+    """The keys of a chunk, in order."""
+    return packed[1:-1].decode("utf-8", "surrogateescape").split(_MARK_TEXT) if packed else []
 
 
 def _unpack(chunk: Chunk) -> list[bytes]:

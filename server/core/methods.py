@@ -77,6 +77,32 @@ ACTIONS: Final[Mapping[str, Action]] = {
             Action.EDIT: ("Revert",),
         },
     ),
+    **_methods(
+        "flagstaff.v1.ProjectService",
+        {
+            Action.ADMINISTER: ("CreateProject", "UpdateProject", "DeleteProject"),
+            Action.READ: ("GetProject",),
+            # What comes back is only what the caller may read.
+            Action.IDENTIFY: ("ListProjects",),
+        },
+    ),
+    **_methods(
+        "flagstaff.v1.EnvironmentService",
+        {
+            Action.ADMINISTER: ("CreateEnvironment", "UpdateEnvironment", "CloneEnvironment", "DeleteEnvironment"),
+            Action.READ: ("GetEnvironment", "ListEnvironments"),
+        },
+    ),
+    **_methods(
+        "flagstaff.v1.SegmentService",
+        {
+            Action.EDIT: (
+                *("CreateSegment", "UpdateSegment", "DeleteSegment"),
+                *("AddSegmentKeys", "RemoveSegmentKeys"),
+            ),
+            Action.READ: ("GetSegment", "ListSegments", "GetSegmentUsage", "ListSegmentKeys", "FindSegmentKeys"),
+        },
+    ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
         "flagstaff.v1.TokenService",

@@ -1,10 +1,10 @@
 """Import a flag set from a file, and export it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Engine
 
@@ -20,7 +20,7 @@ from server.core.changes import (
     apply_all,
 )
 from server.core.definitions.documents import Read, read_document, write_document
-from server.core.definitions.flagd import is_flagd, read_flagd, write_flagd
+from server.core.definitions.flagd import is_flagd, left_out, read_flagd, write_flagd
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.text import parse_text
 from server.core.environments import Bucketing, Environment
@@ -38,6 +38,13 @@ from server.store.projects import list_projects
 
 COMMIT_ATTEMPTS_MAX: Final = 5
 """Others may commit between an import's look and its commit; then it looks again."""
+
+
+Tell: TypeAlias = Callable[[str], None]
+
+
+def _say_nothing(_line: str) -> None:
+    """Keep a warning to itself."""
 
 
 class Format(StrEnum):
@@ -297,8 +304,12 @@ def read_stored(engine: Engine, *, project: str, environment: str) -> tuple[Flag
         return read_flag_set(connection, project=project, environment=environment), stored.revision
 
 
-def export_all(engine: Engine, *, project: str | None, format: Format) -> dict[tuple[str, str], dict[str, Any]]:
+def export_all(
+    engine: Engine, *, project: str | None, format: Format, tell: Tell = _say_nothing
+) -> dict[tuple[str, str], dict[str, Any]]:
     """Every environment of a project, or of all, as of one moment. Shapes: (project, environment) -> document.
+
+    `tell` hears what the documents cannot have.
 
     Errors: as `read_stored`; NotFound when there is no environment.
     """
@@ -308,17 +319,24 @@ def export_all(engine: Engine, *, project: str | None, format: Format) -> dict[t
             place = stored.environment
             if project in (None, place.project):
                 flag_set = read_flag_set(connection, project=place.project, environment=place.key)
-                documents[place.project, place.key] = _written(flag_set, format)
+                documents[place.project, place.key] = _written(flag_set, format, tell)
     if not documents:
         raise NotFound("there is no environment to export" + (f" in project {project!r}" if project else ""))
     return documents
 
 
-def export(engine: Engine, *, project: str, environment: str, format: Format) -> dict[str, Any]:
-    """A stored flag set as a document. Errors: as `read_stored`."""
+def export(
+    engine: Engine, *, project: str, environment: str, format: Format, tell: Tell = _say_nothing
+) -> dict[str, Any]:
+    """A stored flag set as a document; `tell` hears what the document cannot have. Errors: as `read_stored`."""
     flag_set, _ = read_stored(engine, project=project, environment=environment)
-    return _written(flag_set, format)
+    return _written(flag_set, format, tell)
 
 
-def _written(flag_set: FlagSet, format: Format) -> dict[str, Any]:
-    return write_flagd(flag_set) if format is Format.FLAGD else write_document(flag_set)
+def _written(flag_set: FlagSet, format: Format, tell: Tell) -> dict[str, Any]:
+    if format is not Format.FLAGD:
+        return write_document(flag_set)
+    for (kind, key), large in sorted(left_out(flag_set).items()):
+        named = ", ".join(sorted(large))
+        tell(f"{kind} {key} of {flag_set.environment.flag_set} is left out: its keys are too many for flagd ({named})")
+    return write_flagd(flag_set)

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import Struct
 
 from protos.flagstaff.v1 import evaluation_pb2 as evaluation
 from protos.flagstaff.v1 import flags_pb2 as messages
@@ -32,9 +31,7 @@ from server.core.flags import (
 )
 from server.core.json import Json
 from server.core.limits import SHARE_PARTS
-
-EXACT_MAX: Final = 2**53
-"""Whole numbers up to here are taken for integers: JSON's numbers travel as doubles."""
+from server.rpc.values import json_of
 
 TYPES: Final[Mapping[int, ValueType]] = {
     evaluation.ValueType.Value(f"VALUE_TYPE_{each.name}"): each for each in ValueType
@@ -276,21 +273,3 @@ def _serve_document(message: messages.Serve) -> Json:
 def _bucketing(message: messages.Share | messages.Split) -> dict[str, Json]:
     given = {"salt": message.salt, "bucketBy": message.bucket_by}
     return {name: text for name, text in given.items() if text}
-
-
-def json_of(message: Struct | Value) -> Json:
-    """A JSON value as its message has it. Errors: InvalidRequest for one that has no JSON form."""
-    try:
-        return _with_integers(MessageToDict(message))
-    except (ValueError, RecursionError):
-        raise InvalidRequest("a value is nested too deeply, or holds a number that JSON has not") from None
-
-
-def _with_integers(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer() and abs(value) <= EXACT_MAX:
-        return int(value)
-    if isinstance(value, list):
-        return [_with_integers(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _with_integers(item) for name, item in value.items()}
-    return value

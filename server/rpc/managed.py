@@ -7,14 +7,20 @@ from server.operations.asof import AsOf
 from server.operations.audit import Audit
 from server.operations.change_requests.applying import Applying
 from server.operations.change_requests.review import Review
+from server.operations.environments import Environments
 from server.operations.history import History
+from server.operations.projects import Projects
+from server.operations.segments import Segments
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
 from server.rpc.audit import audit_table
 from server.rpc.change_requests import change_requests_table
+from server.rpc.environments import environment_table
 from server.rpc.flags import flag_table
 from server.rpc.history import history_table
 from server.rpc.management import Management
+from server.rpc.projects import project_table
+from server.rpc.segments import segment_table
 from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
 from server.rpc.tokens import token_table
@@ -32,6 +38,9 @@ def management_table(
         change_requests_table(management, Review(writer), Applying(writer)),
         flag_table(management, engine, writer),
         history_table(management, History(engine, writer), AsOf(engine)),
+        project_table(management, Projects(engine, writer)),
+        environment_table(management, Environments(engine, writer)),
+        segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),
         token_table(management, tokens),
     )

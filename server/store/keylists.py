@@ -3,14 +3,14 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, delete, func, insert, select
 
 from server.core.changes import AddSegmentKeys, Change, PutSegment, RemoveSegmentKeys
 from server.core.environments import Environment
 from server.core.errors import TooLarge
-from server.core.keylists import CHUNKS, EMPTY, Chunk, KeyList, list_of, places
+from server.core.keylists import CHUNKS, EMPTY, Chunk, KeyList, list_of, place_of, places, unpack
 from server.core.limits import KEY_LISTS_BYTES_MAX, LIST_ITEMS_MAX
 from server.core.segments import Segment
 from server.store import tables
@@ -20,6 +20,10 @@ _TABLE: Final = tables.segment_chunks
 _COLUMNS: Final = _TABLE.c
 _HEAD: Final = (_COLUMNS.place, _COLUMNS.key_count, _COLUMNS.byte_count, _COLUMNS.digest)
 KEYS_PER_QUERY: Final = 500
+CHUNKS_PER_QUERY: Final = 64
+Place: TypeAlias = tuple[int, str]
+"""A chunk, and a key in it."""
+
 _EVERYTHING: Final = range(CHUNKS)
 
 
@@ -70,6 +74,29 @@ def load_key_list(
     return list_of(chunks)
 
 
+def list_keys(
+    connection: Connection, environment: Environment, key: str, *, after: Place | None, limit: int
+) -> list[tuple[Place, str]]:
+    """Some of a large segment's keys, in the order of their chunks, from the one behind `after` on."""
+    found: list[tuple[Place, str]] = []
+    place, text = (0, "") if after is None else after
+    query = select(_COLUMNS.place, _COLUMNS.packed).where(_of(environment, key)).order_by(_COLUMNS.place)
+    while len(found) < limit:
+        rows = connection.execute(query.where(_COLUMNS.place >= place).limit(CHUNKS_PER_QUERY)).all()
+        for at, packed in rows:
+            found += [((at, each), each) for each in unpack(packed) if at > place or each.encode() > text.encode()]
+        if len(rows) < CHUNKS_PER_QUERY:
+            break
+        place, text = rows[-1].place + 1, ""
+    return found[:limit]
+
+
+def find_keys(connection: Connection, environment: Environment, key: str, wanted: Iterable[str]) -> KeyList:
+    """A large segment's keys, as far as it takes to look some of them up."""
+    encoded = (text.encode("utf-8", "surrogatepass") for text in wanted)
+    return load_key_list(connection, environment, key, chosen={place_of(each) for each in encoded})
+
+
 def bring_keys(
     connection: Connection, environment: Environment, segments: Mapping[str, Segment], *, changes: Iterable[Change]
 ) -> dict[str, KeyList]:
@@ -111,9 +138,10 @@ def save_key_list(
         return
     if wanted.chunks is None or wanted == stored:
         return
-    old = _heads(connection, environment, segment.key)
+    known = None if stored is None else stored.chunks
+    old = _heads(connection, environment, segment.key) if known is None else dict(enumerate(known))
     changed = [place for place, chunk in enumerate(wanted.chunks) if chunk.digest != old.get(place, EMPTY).digest]
-    gone = sorted(old.keys() & set(changed))
+    gone = [place for place in changed if place in old]
     for start in range(0, len(gone), KEYS_PER_QUERY):
         part = gone[start : start + KEYS_PER_QUERY]
         connection.execute(delete(_TABLE).where(_of(environment, segment.key), _COLUMNS.place.in_(part)))

@@ -5,10 +5,11 @@ key is used again, so that no client is ever sent back to a lower revision.
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, literal, null, select, update
 
+from server.core.access import Grant, Scope
 from server.core.environments import Environment, Project
 from server.core.errors import Refused
 from server.core.events import (
@@ -25,10 +26,13 @@ from server.store.environments import last_revision
 from server.store.mapping import compact, protection_document
 from server.store.projects import was_deleted
 from server.store.saving import delete_unconfigured
+from server.store.tokens import load_tokens
+
+TOKENS_SHOWN_MAX: Final = 5
 
 
 def save_project_event(connection: Connection, event: Event, *, now: datetime) -> None:
-    """Write what an event did to a project. Errors: Refused when it is to be deleted with environments."""
+    """Write what an event did to a project. Errors: Refused when it is to be deleted with environments or tokens."""
     match event:
         case ProjectCreated():
             _create_project(connection, event.after, now)
@@ -37,11 +41,12 @@ def save_project_event(connection: Connection, event: Event, *, now: datetime) -
             _update_project(connection, event.key, **values)
         case ProjectDeleted():
             _refuse_with_environments(connection, event.key)
+            _refuse_with_tokens(connection, Scope(event.key), now=now)
             _update_project(connection, event.key, deleted_at=now)
 
 
 def save_environment_event(connection: Connection, event: Event, environment: Environment, *, now: datetime) -> None:
-    """Write what an event did to an environment itself."""
+    """Write what an event did to an environment itself. Errors: Refused when tokens are bound to one that goes."""
     match event:
         case EnvironmentCreated():
             row = _row(environment)
@@ -53,6 +58,7 @@ def save_environment_event(connection: Connection, event: Event, environment: En
         case EnvironmentUpdated():
             _update_environment(connection, environment, **_row(environment))
         case EnvironmentDeleted():
+            _refuse_with_tokens(connection, Scope(environment.project, environment.key), now=now)
             _update_environment(connection, environment, deleted_at=now)
 
 
@@ -95,6 +101,33 @@ def _refuse_with_environments(connection: Connection, project: str) -> None:
     left = [key for (key,) in connection.execute(query)]
     if left:
         raise Refused(f"project {project!r} still has the environments {', '.join(left)}; delete them first")
+
+
+def _refuse_with_tokens(connection: Connection, scope: Scope, *, now: datetime) -> None:
+    """Errors: Refused. A token that is bound to a place would open a later one of the same key.
+
+    Those that are managed in the place itself end with it, and are in nobody's way.
+    """
+    bound = [
+        stored.token.id
+        for stored in load_tokens(connection, ended_after=now)
+        if not _is_in(stored.token.home, scope) and any(_is_bound(grant, scope) for grant in stored.token.grants)
+    ]
+    if bound:
+        shown = ", ".join(sorted(bound)[:TOKENS_SHOWN_MAX])
+        place = "/".join(name for name in (scope.project, scope.environment) if name)
+        raise Refused(
+            f"{len(bound)} tokens are bound to {place!r} ({shown}) and would open a later one of that key; revoke them "
+            "first"
+        )
+
+
+def _is_in(home: Scope, scope: Scope) -> bool:
+    return home.project == scope.project and scope.environment in ("", home.environment)
+
+
+def _is_bound(grant: Grant, scope: Scope) -> bool:
+    return grant.project == scope.project and scope.environment in ("", grant.environment)
 
 
 def _row(environment: Environment) -> dict[str, Any]:

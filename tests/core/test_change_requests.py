@@ -33,11 +33,13 @@ from server.core.change_requests.machine import (
     advance,
     opened,
 )
-from server.core.changes import Change, PutFlag
+from server.core.changes import AddSegmentKeys, Change, PutFlag, PutSegment
 from server.core.environments import ApprovalPolicy, Environment
 from server.core.errors import InvalidRequest, Refused
 from server.core.events import FlagCreated
 from server.core.flags import FlagDefinition
+from server.core.keylists import KeyList, key_list
+from server.core.segments import Segment
 from tests.store.definitions import flag
 from tests.strategies import flag_definitions
 
@@ -200,6 +202,10 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
         return JSON
     if hint is FlagDefinition:
         return flag_definitions()
+    if hint is KeyList:
+        # At hand, or known by number and digest alone.
+        keys = st.lists(st.sampled_from(("ann", "bob", "zoë")), max_size=3).map(key_list)
+        return keys | st.builds(KeyList, st.integers(), st.text())
     if is_dataclass(hint) and isinstance(hint, type):
         return st.deferred(
             lambda: st.fixed_dictionaries(
@@ -241,6 +247,19 @@ def test_changes_are_read_back_as_they_were(proposed: list[Change], replaces: bo
     assert content == back
     assert repr(content) == repr(back)
     assert text == json.dumps(write_content(back))
+
+
+def test_few_keys_take_little_room() -> None:
+    """They are kept as such, and not as the chunks of a list; a list without its keys by number and digest."""
+    added = AddSegmentKeys("large", key_list(["zoë", "ann"]))
+    head = PutSegment(Segment("large", key_list=KeyList(20_000, "d")))
+    content = Content((Proposed("production", (added, head)),))
+    changes = write_content(content)["parts"][0]["changes"]
+
+    assert {"keys": ["ann", "zoë"]} == changes[0]["keys"]
+    assert {"count": 20_000, "digest": "d"} == changes[1]["segment"]["key_list"]
+    assert content == (back := read_content(write_content(content)))
+    assert isinstance(back.parts[0].changes[0], AddSegmentKeys) and "zoë" in back.parts[0].changes[0].keys
 
 
 def test_every_type_of_change_can_be_kept() -> None:

@@ -78,6 +78,13 @@ def managing(
         yield manager, known(table, manager.people)
 
 
+@contextmanager
+def fixed_management() -> Iterator[Management]:
+    """What services share, at an instant that stands still."""
+    with ThreadPoolExecutor(2) as threads:
+        yield Management(lambda: NOW, threads)
+
+
 def token(name: str) -> list[tuple[str, str]]:
     """Metadata by which somebody is known."""
     return [("authorization", f"Bearer {name}")] if name else []

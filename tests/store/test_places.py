@@ -83,7 +83,7 @@ def test_an_environment_goes_with_all_that_it_has(shop: Engine) -> None:
 
 def test_a_new_environment_of_the_same_key_goes_on_counting(shop: Engine) -> None:
     """No client is sent back to a lower revision, and nothing of what was there comes back."""
-    put(shop, PutFlag(flag("a")), UpdateEnvironment(name="Live", critical=True))
+    put(shop, PutFlag(flag("a")), UpdateEnvironment(name="Live", metadata={"team": "web"}))
     put(shop, DeleteEnvironment())
     put(shop, CreateEnvironment(SHOP), PutFlag(flag("b")), expected_revision=0)
 
@@ -178,3 +178,13 @@ def delete_rest(engine: Engine) -> None:
     """What the first deletion left of the shop."""
     put(engine, DeleteEnvironment())
     put_project(engine, DeleteProject())
+
+
+def test_a_critical_environment_is_not_deleted(shop: Engine) -> None:
+    """It takes two steps, each with its own entry in the trail."""
+    put(shop, UpdateEnvironment(critical=True))
+    with pytest.raises(Refused, match="'shop/production' is critical and cannot be deleted"):
+        put(shop, DeleteEnvironment())
+    put(shop, UpdateEnvironment(critical=False))
+
+    assert 4 == put(shop, DeleteEnvironment()).revision

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, 
 from server.core.changes import Change
 from server.core.errors import InvalidRequest
 from server.core.json import Json
+from server.core.keylists import KeyList, key_list
 
 VERSION: Final = 1
 """Of the form; a text of another one is refused, and never guessed at."""
@@ -93,6 +94,10 @@ def _write(value: Any) -> Json:
     match value:
         case Enum():
             return value.value
+        case KeyList():
+            # By its chunks, a list of one key would be as long as one of thousands.
+            named = {"keys": sorted(value)} if value.chunks is not None else {}
+            return named or {"count": value.count, "digest": value.digest}
         case datetime():
             return value.isoformat()
         case bytes():
@@ -147,9 +152,15 @@ def _reader(hint: Any) -> Read:
         return datetime.fromisoformat
     if hint is bytes:
         return lambda value: base64.b64decode(value, validate=True)
+    if hint is KeyList:
+        return _read_key_list
     if is_dataclass(hint) and isinstance(hint, type):
         return lambda value: _read_fields(hint, value)
     raise TypeError(f"{hint} is no type that a change may hold; teach server/core/change_requests/codec.py")
+
+
+def _read_key_list(value: Json) -> KeyList:
+    return key_list(value["keys"]) if "keys" in value else KeyList(value["count"], value["digest"])
 
 
 def _tuple_reader(arguments: tuple[Any, ...]) -> Read:

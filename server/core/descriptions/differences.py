@@ -35,7 +35,7 @@ def describe_event(event: Event) -> tuple[str, ...]:
 
 
 _KINDS: Final = {FlagDefinition: "flag", Segment: "segment", Environment: "environment", Project: "project"}
-_PROTECTION: Final = frozenset({"approval_policy", "freeze_windows"})
+_PROTECTION: Final = frozenset({"approvalPolicy", "freezeWindows"})
 _KEYS: Final = frozenset({"project", "key"})
 
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from server.core.access import Role
 from server.core.descriptions.differences import Difference, describe, describe_documents, describe_event
-from server.core.environments import Bucketing, Environment, Project
+from server.core.environments import ApprovalPolicy, Bucketing, Covered, Environment, FreezeWindow, Project
 from server.core.events import EnvironmentUpdated, FlagCreated, FlagRemoved, FlagUpdated
 from server.core.flags import (
     Flag,
@@ -245,3 +246,17 @@ def test_a_damaged_document_is_described_too(damaged: Json) -> None:
 
     assert describe_documents("flag", sound, damaged)
     assert describe_documents("flag", damaged, sound)
+
+
+def test_what_protects_an_environment_is_told() -> None:
+    """As people set it: who must agree, and when nothing may change."""
+    before = Environment("shop", "production")
+    window = FreezeWindow(datetime(2026, 12, 20, tzinfo=UTC), datetime(2027, 1, 2, tzinfo=UTC), "Holidays")
+    policy = ApprovalPolicy(2, (Role.APPROVE,), ("oidc:ann",), (Covered.FLAG,))
+    after = replace(before, approval_policy=policy, freeze_windows=(window,))
+
+    assert [
+        "approval policy nobody is asked -> 2 approvals of approve, oidc:ann for every flag",
+        "freeze windows: +1",
+    ] == list(map(str, describe(before, after)))
+    assert [] == list(describe(before, replace(after, approval_policy=ApprovalPolicy(), freeze_windows=())))
