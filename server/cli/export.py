@@ -71,16 +71,21 @@ def export(
             project=project or DEFAULT_PROJECT,
             environment=environment,
             format=flagsets.Format(format.value),
+            tell=_warn,
         )
     text = yaml_text(document) if as_yaml else json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     write_file(output, text)
+
+
+def _warn(line: str) -> None:
+    typer.echo(f"warning: {line}", err=True)
 
 
 def _export_all(root: Path, project: str | None, format: "Format", *, database_url: str, as_json: bool) -> None:
     from server.operations import databases, directories, flagsets
 
     with databases.open_to_read(database_url) as engine:
-        documents = flagsets.export_all(engine, project=project, format=format)
+        documents = flagsets.export_all(engine, project=project, format=format, tell=_warn)
     done = directories.write_directory(root, {place: yaml_text(document) for place, document in documents.items()})
     if as_json:
         print_json({"written": list(done.written), "stale": list(done.stale)})

@@ -13,6 +13,7 @@ from server.cli import (
     backup,
     check,
     directory,
+    environment,
     evaluate,
     export,
     flag,
@@ -21,6 +22,8 @@ from server.cli import (
     import_,
     migrate,
     profile,
+    project,
+    segment,
     serve,
     token,
 )
@@ -75,6 +78,9 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(flag.app, name="flag")
 app.add_typer(history.app, name="history")
 app.add_typer(profile.app, name="profile")
+app.add_typer(project.app, name="project")
+app.add_typer(environment.app, name="environment")
+app.add_typer(segment.app, name="segment")
 app.add_typer(token.app, name="token")
 
 

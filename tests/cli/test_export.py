@@ -101,3 +101,24 @@ def test_a_project_without_environments_has_nothing_to_export(shop: Run, tmp_pat
 
     assert 1 == ran.code
     assert "there is no environment to export in project 'shup'" in ran.err
+
+
+def test_what_flagd_cannot_have_is_told(run: Run, write: Write, tmp_path: Path) -> None:
+    """A flag that needs a large segment is left out of the file for flagd, and not of our own."""
+    rule = {"id": "many", "condition": {"$ref": "large"}, "serve": "on"}
+    flag = {"variants": {"on": True, "off": False}, "default": "off"}
+    segments = {"large": {"keys": [f"user-{number}" for number in range(10_001)]}}
+    document = {"segments": segments, "flags": {"many": {**flag, "rules": [rule]}, "plain": flag}}
+    run("import", write("large.json", document))
+    flagd, own = run("export", "--format", "flagd"), run("export")
+    evaluated = run("evaluate", "many", "--targeting-key", "user-7", "--json").json
+
+    assert (0, ["plain"]) == (flagd.code, list(flagd.json["flags"]))
+    assert "warning: flag many of default/production is left out: its keys are too many for flagd (large)" in flagd.err
+    assert ("", segments["large"]["keys"]) == (own.err, sorted(own.json["segments"]["large"]["keys"], key=len_and_text))
+    assert evaluated["value"] is True
+
+
+def len_and_text(text: str) -> tuple[int, str]:
+    """Numbers at the end in their own order."""
+    return len(text), text
