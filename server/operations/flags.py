@@ -15,7 +15,7 @@ from server.core.errors import InvalidRequest, NotFound, Refused
 from server.core.flags import Flag, FlagConfig, FlagDefinition
 from server.core.references import of_flag, of_segment
 from server.core.segments import Segment
-from server.operations.writes import Write, Writer, Written, require
+from server.operations.writes import Outcome, Write, Writer, Written, require
 from server.store.commit import Part
 from server.store.engine import reading
 from server.store.environments import list_environments, read_environment
@@ -167,6 +167,15 @@ class Flags:
         parts = [Part(name, [ArchiveFlag(key, write.now)]) for name in names]
         parts[0] = replace(parts[0], expected_flags=_expected(key, write))
         return self.writer.write(project, parts, write)
+
+    def restore(self, project: str, key: str, write: Write) -> Written:
+        """Restore an archived flag; a warning says where that turns it on."""
+        stored = self.find(project, key)
+        written = self.edit_shared(project, RestoreFlag(key), write)
+        on = [config.environment for config in stored.configs if config.enabled] if stored else []
+        if not on or written.outcome is Outcome.UNCHANGED:
+            return written
+        return replace(written, warnings=(*written.warnings, f"flag {key!r} comes back on in {', '.join(on)}"))
 
     def delete(self, project: str, key: str, write: Write, *, force: bool = False) -> Written:
         """Delete a flag everywhere. Errors: Refused when it is not archived, unless forced; when others require it."""

@@ -19,7 +19,6 @@ from server.core.edits import (
     RemoveRule,
     ReorderRules,
     ReplaceRule,
-    RestoreFlag,
     SetDefault,
     SetEnabled,
     SetOffVariant,
@@ -161,7 +160,7 @@ class _Flags:
 
     def restore(self, request: messages.RestoreFlagRequest, write: Write) -> messages.FlagResponse:
         named(request, "project", "key")
-        written = self._flags.edit_shared(request.project, RestoreFlag(request.key), write)
+        written = self._flags.restore(request.project, request.key, write)
         return self._answer(request, request.key, written, write)
 
     def delete(self, request: messages.DeleteFlagRequest, write: Write) -> messages.FlagResponse:

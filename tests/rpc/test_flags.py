@@ -221,6 +221,7 @@ async def test_archived_flags_are_off_and_left_alone(service: Service) -> None:
     assert (0, 1) == (listed.total_size, listed_too.total_size)
     restored = await service("RestoreFlag", messages.RestoreFlagRequest(project="shop", key="checkout"))
     assert not restored.flag.HasField("archived_at")
+    assert ["flag 'checkout' comes back on in production, staging"] == restored.result.warnings
 
 
 async def test_a_flag_that_is_required_anywhere_is_not_archived(service: Service) -> None:
