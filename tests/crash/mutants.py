@@ -108,7 +108,9 @@ def mutants(good: Sequence[Base], *, rng: random.Random) -> Iterator[tuple[Mutan
 def _text(document: Json, marks: Sequence[bytes]) -> bytes:
     text = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
     pattern = re.compile(f'"{_MARK}([0-9]+){_MARK}"'.encode())
-    return pattern.sub(lambda found: marks[int(found[1])], text)
+    # A later operation may have changed the number in a mark; then it stands for nothing.
+    numbered = dict(enumerate(marks))
+    return pattern.sub(lambda found: numbered.get(int(found[1]), found[0]), text)
 
 
 def _slots(document: Json) -> list[Slot]:
