@@ -11,6 +11,7 @@ import typer
 from server.cli import (
     audit,
     backup,
+    change_requests,
     check,
     directory,
     environment,
@@ -25,6 +26,7 @@ from server.cli import (
     project,
     segment,
     serve,
+    simulate,
     token,
 )
 from server.cli.options import option
@@ -74,7 +76,9 @@ app.command("plan", help=directory.PLAN_HELP)(directory.plan)
 app.command("apply", help=directory.APPLY_HELP)(directory.apply)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
+app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.add_typer(audit.app, name="audit")
+app.add_typer(change_requests.app, name="change-request")
 app.add_typer(flag.app, name="flag")
 app.add_typer(history.app, name="history")
 app.add_typer(profile.app, name="profile")

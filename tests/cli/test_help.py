@@ -28,7 +28,7 @@ def _commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 COMMANDS = dict(_commands())
 NAMES = [" ".join(path) for path in COMMANDS]
 LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands")]
-OF_SERVERS = {"plan", "apply"}
+OF_SERVERS = {"plan", "apply", "simulate"}
 # What one change is about: a variable that said it for all would do harm.
 SAID_EACH_TIME = {"--request-id", "--expected-version", "--bypass-approval"}
 

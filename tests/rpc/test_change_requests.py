@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from sqlalchemy import Engine
 
 from protos.flagstaff.v1 import change_requests_pb2 as messages
 from protos.flagstaff.v1 import common_pb2 as common
+from protos.flagstaff.v1 import flags_pb2 as flags
 from protos.flagstaff.v1 import simulation_pb2 as simulation
 from server.core.access import Action, Grant, Principal, Role
 from server.core.changes import PutFlag, UpdateEnvironment
@@ -228,3 +230,56 @@ async def test_a_change_request_is_simulated(desk: Desk) -> None:
 
     assert 1_000 == reply.environments[0].flags[0].moved
     assert {simulation.InTheWay.KIND_APPROVAL, simulation.InTheWay.KIND_PERMISSION} == kinds
+
+
+def _default_rule(key: str, project: str = "shop") -> flags.SetDefaultRuleRequest:
+    request = flags.SetDefaultRuleRequest(project=project, environment="production", key=key)
+    request.serve.variant = "on"
+    request.options.reason = "Sale"
+    return request
+
+
+async def test_a_write_of_flag_service_becomes_a_request(desk: Desk) -> None:
+    """It answers with the id; and another one becomes what the request asks for."""
+    put(desk.manager.engine, PutFlag(flag("other")))
+    path = "/flagstaff.v1.FlagService/SetDefaultRule"
+    reply = await called(desk.channel, path, _default_rule("checkout"), flags.FlagResponse, by="editor")
+    id = reply.result.change_request
+    packed = AnyMessage()
+    packed.Pack(_default_rule("other"))
+    updated = await desk.call("UpdateChangeRequest", id=id, write=packed)
+    await desk.call("ApproveChangeRequest", "approver", id=id)
+    await desk.call("ApplyChangeRequest", id=id)
+    defaults = [(document or {})["default"] for document in stored(desk.manager.engine).flags.values()]
+
+    assert common.OUTCOME_REQUESTED == reply.result.outcome
+    assert ["flag checkout: default off -> on"] == list(reply.result.changes)
+    assert ["flag other: default off -> on"] == list(updated.change_request.differences[0].lines)
+    assert ["off", "on"] == defaults
+
+
+async def test_content_that_cannot_be_asked_for(desk: Desk) -> None:
+    """Of another project, or no write at all; the request stays as it is."""
+    id = desk.asked()
+    foreign, none = AnyMessage(), AnyMessage()
+    foreign.Pack(_default_rule("checkout", "bank"))
+    none.Pack(common.WriteOptions())
+    refusals = [await desk.refused("UpdateChangeRequest", id=id, write=each) for each in (foreign, none)]
+    got = await desk.call("GetChangeRequest", id=id)
+
+    assert {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND} >= {each[0] for each in refusals}
+    assert 1 == got.change_request.content_version
+
+
+async def test_kills_pass(desk: Desk) -> None:
+    """By somebody who may do nothing else, while a request for the same flag waits."""
+    desk.manager.people["operator"] = Principal("token:operator", (Grant(Role.OPERATE),))
+    id = desk.asked()
+    kill = flags.KillFlagsRequest(project="shop", environment="production", keys=["checkout"])
+    path = "/flagstaff.v1.FlagService/KillFlags"
+    reply = await called(desk.channel, path, kill, flags.FlagsResponse, by="operator")
+    document = stored(desk.manager.engine).flags["checkout"]
+
+    assert common.OUTCOME_APPLIED == reply.result.outcome
+    assert document is not None and document["enabled"] is False
+    assert grpc.StatusCode.ABORTED == (await desk.refused("ApproveChangeRequest", "approver", id=id))[0]

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from protos.flagstaff.v1 import common_pb2 as common
+from protos.flagstaff.v1 import flags_pb2 as flags
 from protos.flagstaff.v1 import simulation_pb2 as messages
 from server.core.changes import PutFlag, PutSegment
 from server.live.recent import RecentContexts
@@ -184,3 +185,42 @@ async def test_a_message_that_is_no_write_cannot_be_proposed(serve: Serve, fille
 
     assert grpc.StatusCode.INVALID_ARGUMENT == status
     assert "flagstaff.v1.WriteOptions is no write that can be proposed" in message
+
+
+def _default_rule(**fields: Any) -> flags.SetDefaultRuleRequest:
+    request = flags.SetDefaultRuleRequest(project="shop", environment="production", key="checkout", **fields)
+    request.serve.variant = "on"
+    return request
+
+
+async def test_a_write_of_another_service_is_simulated(serve: Serve, filled: Engine) -> None:
+    """As it would be sent there: who moves, what else is in the way, and nothing is stored or asked for."""
+    before = at(filled).revision
+    request = messages.SimulateRequest(project="shop")
+    request.write.Pack(_default_rule(options=common.WriteOptions(expected_version=7, request_id="r1")))
+    reply = await _simulated(serve, filled, request)
+    moves = {(each.before.name, each.after.name) for each in reply.environments[0].flags[0].moves}
+
+    assert [messages.InTheWay.KIND_STALE] == [each.kind for each in reply.in_the_way]
+    assert {("off", "on"), ("on", "on")} == moves
+    assert before == at(filled).revision
+
+
+@pytest.mark.parametrize(
+    ("project", "by", "status"),
+    [
+        ("other", "", grpc.StatusCode.INVALID_ARGUMENT),
+        ("shop", "elsewhere", grpc.StatusCode.PERMISSION_DENIED),
+    ],
+)
+async def test_a_write_to_elsewhere_is_not_simulated(
+    serve: Serve, filled: Engine, project: str, by: str, status: grpc.StatusCode
+) -> None:
+    """The write is for the project that is named, in a place that the caller may read."""
+    request = messages.SimulateRequest(project=project)
+    request.write.Pack(_default_rule())
+    with managing(filled) as (_, table):
+        running = await serve(table=table)
+        told = await refusal(running.channel, SIMULATE, request, by=by)
+
+    assert status == told[0], told

@@ -35,7 +35,7 @@ class ChangeRequestServiceStub:
 
     Approvals are for what they were given for. They are dropped when the request's content changes, and when what it would
     change is changed by somebody else: the request is stale then, until it is asked for anew. They are counted when it is
-    applied, by the policies and roles of that moment. One's own approval never counts. Turning a flag off by KillFlag
+    applied, by the policies and roles of that moment. One's own approval never counts. Turning flags off by KillFlags
     never asks for approvals.
 
     In the requests below, `options.expected_version` is the `content_version` that the caller read.
@@ -73,7 +73,7 @@ class ChangeRequestServiceAsyncStub(ChangeRequestServiceStub):
 
     Approvals are for what they were given for. They are dropped when the request's content changes, and when what it would
     change is changed by somebody else: the request is stale then, until it is asked for anew. They are counted when it is
-    applied, by the policies and roles of that moment. One's own approval never counts. Turning a flag off by KillFlag
+    applied, by the policies and roles of that moment. One's own approval never counts. Turning flags off by KillFlags
     never asks for approvals.
 
     In the requests below, `options.expected_version` is the `content_version` that the caller read.
@@ -107,7 +107,7 @@ class ChangeRequestServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Approvals are for what they were given for. They are dropped when the request's content changes, and when what it would
     change is changed by somebody else: the request is stale then, until it is asked for anew. They are counted when it is
-    applied, by the policies and roles of that moment. One's own approval never counts. Turning a flag off by KillFlag
+    applied, by the policies and roles of that moment. One's own approval never counts. Turning flags off by KillFlags
     never asks for approvals.
 
     In the requests below, `options.expected_version` is the `content_version` that the caller read.
