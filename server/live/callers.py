@@ -56,8 +56,18 @@ class Caller:
     everywhere: frozenset[Action] = field(init=False)
     """What may be done in every place, so that most calls need not look where they go."""
 
+    somewhere: frozenset[Action] = field(init=False)
+    """What may be done in any place at all."""
+
+    found: set[tuple[Action, str]] = field(init=False, default_factory=set)
+    """What was found that may be done with flag sets; of those that exist, so it stays small."""
+
     def __post_init__(self) -> None:
+        scopes = [Scope(each.project or "", each.environment or "") for each in self.principal.grants]
         self.everywhere = frozenset(each for each in Action if self.principal.may(each, Scope()))
+        self.somewhere = frozenset(
+            each for each in Action if any(self.principal.may(each, scope) for scope in [Scope(), *scopes])
+        )
 
     def problem(self, now: float) -> str:
         """Why the credentials are not good; "" while they are."""

@@ -41,7 +41,11 @@ class Gate:
                 f"this server asks who may {action.value}: send `authorization: Bearer TOKEN`; "
                 "`flagstaff token create` makes one"
             )
-        _require_somewhere(caller, action)
+        if action not in caller.somewhere:
+            roles = " or ".join(f"`{role}`" for role in allowing(action))
+            raise PermissionDenied(
+                f"{caller.principal.actor} may not {action.value} anywhere; it needs the role {roles}"
+            )
         return caller
 
     def check_set(self, caller: Caller, action: Action, *, name: str = "", selector: str = "") -> None:
@@ -56,14 +60,9 @@ class Gate:
         except NotFound:
             # The usual message names the sets that there are, which this caller need not know of.
             raise _hidden(caller.principal, action, name=name, selector=selector) from None
-        require(caller.principal, action, Scope(snapshot.environment.project, snapshot.environment.key))
-
-
-def _require_somewhere(caller: Caller, action: Action) -> None:
-    grants = caller.principal.grants
-    if not any(caller.principal.may(action, Scope(each.project or "", each.environment or "")) for each in grants):
-        roles = " or ".join(f"`{role}`" for role in allowing(action))
-        raise PermissionDenied(f"{caller.principal.actor} may not {action.value} anywhere; it needs the role {roles}")
+        if (action, snapshot.flag_set) not in caller.found:
+            require(caller.principal, action, Scope(snapshot.environment.project, snapshot.environment.key))
+            caller.found.add((action, snapshot.flag_set))
 
 
 def _hidden(principal: Principal, action: Action, *, name: str, selector: str) -> Exception:
