@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from sqlalchemy import Engine
 
-from server.core.access import OPEN, Action, Grant, Role
+from server.core.access import OPEN, Action, Grant, Principal, Role
 from server.core.errors import StoreCorrupt, StoreUnavailable
 from server.live.callers import ENDED_TOLD, Callers
 from server.live.kept_tokens import KeptTokens
@@ -71,6 +71,21 @@ def test_a_token_is_found_by_its_text(engine: Engine) -> None:
     assert minted.token.principal == caller.principal
     assert caller is callers.book.find(minted.text)
     assert f"token:{minted.token.id} was revoked" == caller.problem(0)
+
+
+def test_what_somebody_is_allowed_now(engine: Engine) -> None:
+    """By their token of now: nothing when it ended or is not known; of others than tokens nobody can tell."""
+    minted = mint(engine)
+    actor = minted.token.principal.actor
+    with pytest.raises(StoreUnavailable):
+        Callers(engine, lambda: SECRET).who_is(actor)
+    callers = following(engine)
+    before = callers.who_is(actor)
+    Tokens(engine, lambda: SECRET).revoke(minted.token.id, SERVER, write())
+    callers.look()
+
+    assert (minted.token.principal, None) == (before, callers.who_is("oidc:ann"))
+    assert [Principal(actor), Principal("token:nobody")] == [callers.who_is(each) for each in (actor, "token:nobody")]
 
 
 def test_nothing_is_remembered_of_unknown_tokens(engine: Engine) -> None:
