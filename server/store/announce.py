@@ -5,10 +5,16 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, select
 
 from server.store import tables
+from server.store.statements import Statement, insert_rows, update_rows
+
+_SEQUENCE: Final = Statement(
+    select(tables.projects.c.event_sequence).where(tables.projects.c.key == bindparam("of_project"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +29,7 @@ class Announcement:
 
 def announce(connection: Connection, project: str, *, announcements: Sequence[Announcement]) -> None:
     """Give each event its id and its place in the project's one order, and keep it until it is delivered."""
-    column = tables.projects.c
-    last = connection.execute(select(column.event_sequence).where(column.key == project)).scalar_one()
+    (last,) = _SEQUENCE.first(connection, of_project=project) or (0,)
     rows = [
         {
             "project": project,
@@ -38,8 +43,8 @@ def announce(connection: Connection, project: str, *, announcements: Sequence[An
         }
         for place, each in enumerate(announcements, start=1)
     ]
-    connection.execute(insert(tables.outbox), rows)
-    connection.execute(update(tables.projects).where(column.key == project).values(event_sequence=last + len(rows)))
+    insert_rows(connection, tables.outbox, rows)
+    update_rows(connection, tables.projects, [{"key": project, "event_sequence": last + len(rows)}])
 
 
 def payload_text(fields: dict[str, str | int], *, before: str | None, after: str | None) -> str:

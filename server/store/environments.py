@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, select, type_coerce
+from sqlalchemy import Connection, Integer, bindparam, select, type_coerce
 
 from server.core.definitions.fields import name_problem
 from server.core.definitions.problems import shown
@@ -12,6 +12,7 @@ from server.core.environments import Bucketing, Environment
 from server.core.errors import NotFound, StoreCorrupt
 from server.store import tables
 from server.store.mapping import ENVIRONMENT_COLUMNS, environment_from_row
+from server.store.statements import Statement
 
 _TABLE: Final = tables.environments.c
 _SWITCHES: Final = ("critical", "sync")
@@ -22,6 +23,8 @@ _QUERY: Final = select(
     *(type_coerce(_TABLE[name], Integer).label(name) for name in _SWITCHES),
     _TABLE.revision,
 ).where(_TABLE.deleted_at.is_(None))
+_ONE: Final = Statement(_QUERY.where(_TABLE.project == bindparam("own_project"), _TABLE.key == bindparam("own_key")))
+_NAMES: Final = tuple(column.key for column in _QUERY.selected_columns)
 _SCHEMES: Final = frozenset(scheme.value for scheme in Bucketing)
 
 
@@ -55,8 +58,8 @@ def list_environments(
 
 def find_environment(connection: Connection, *, project: str, environment: str) -> StoredEnvironment | None:
     """One environment, or None. Errors: StoreCorrupt when its row cannot be used."""
-    row = connection.execute(_QUERY.where(_TABLE.project == project, _TABLE.key == environment)).mappings().first()
-    return None if row is None else _stored(row)
+    row = _ONE.first(connection, own_project=project, own_key=environment)
+    return None if row is None else _stored(dict(zip(_NAMES, row, strict=True)))
 
 
 def last_revision(connection: Connection, *, project: str, environment: str) -> int:

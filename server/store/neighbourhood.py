@@ -1,10 +1,10 @@
 """Load what a change touches together with everything whose soundness the change can affect."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from server.core import references
 from server.core.changes import (
@@ -29,9 +29,47 @@ from server.core.segments import Segment
 from server.store import tables
 from server.store.flagsets import in_parts, raw
 from server.store.mapping import Document, FlagText, as_text, merged, parse, parse_flag, parse_segment
+from server.store.statements import Statement
+
+ONE_BY_ONE_MAX: Final = 8
+"""So many things are asked for by statements that are spelled already."""
 
 WHOLE_SET_FROM: Final = 1_000
 """With this many things in sight it is quicker to read all than to choose."""
+
+
+Edge: TypeAlias = tuple[str, str, str, str]
+"""The columns from which an edge of the graph of references starts, and those at which it ends."""
+
+REFERRING: Final[Edge] = ("target_kind", "target_key", "kind", "key")
+REFERRED: Final[Edge] = ("kind", "key", "target_kind", "target_key")
+
+
+def _edges(edge: Edge) -> Statement:
+    table = tables.references.c
+    from_kind, from_key, to_kind, to_key = (table[name] for name in edge)
+    return Statement(
+        select(to_kind, to_key).where(
+            table.project == bindparam("of_project"),
+            table.environment == bindparam("of_environment"),
+            from_kind == bindparam("of_kind"),
+            from_key == bindparam("of_key"),
+        )
+    )
+
+
+def _flags_of(environment: Any) -> Select[Any]:
+    flag, config = tables.flags, tables.flag_configs
+    here = (config.c.project == flag.c.project) & (config.c.key == flag.c.key) & (config.c.environment == environment)
+    return select(flag.c.key, raw(flag.c.document), raw(config.c.document)).join_from(flag, config, here, isouter=True)
+
+
+_EDGES: Final = {edge: _edges(edge) for edge in (REFERRING, REFERRED)}
+_FLAG: Final = Statement(
+    _flags_of(bindparam("of_environment")).where(
+        tables.flags.c.project == bindparam("of_project"), tables.flags.c.key == bindparam("of_key")
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,36 +173,44 @@ def _needed(
     connection: Connection, environment: Environment, *, subjects: Mapping[Target, Collection[Target]]
 ) -> set[Target] | None:
     """The subjects, whoever refers to them, and what all of these refer to; None when that is too much to choose."""
-    table = tables.references.c
-    referred, referring = (table.target_kind, table.target_key), (table.kind, table.key)
-    dependents = _closure(connection, environment, start=set(subjects), edge=(referred, referring))
+    dependents = _closure(connection, environment, start=set(subjects), edge=REFERRING)
     if dependents is None:
         return None
     future = {target for targets in subjects.values() for target in targets}
-    return _closure(connection, environment, start=dependents | future, edge=(referring, referred))
+    return _closure(connection, environment, start=dependents | future, edge=REFERRED)
 
 
-def _closure(
-    connection: Connection, environment: Environment, *, start: set[Target], edge: tuple[Sequence[Any], Sequence[Any]]
-) -> set[Target] | None:
-    (from_kind, from_key), (to_kind, to_key) = edge
+def _closure(connection: Connection, environment: Environment, *, start: set[Target], edge: Edge) -> set[Target] | None:
     table = tables.references.c
+    from_kind, from_key, to_kind, to_key = (table[name] for name in edge)
     seen, frontier = set(start), set(start)
     while frontier:
         if len(seen) >= WHOLE_SET_FROM:
             return None
+        if len(frontier) <= ONE_BY_ONE_MAX:
+            found = _neighbours(connection, environment, frontier, edge=edge)
+            frontier = found - seen
+            seen |= frontier
+            continue
         query = (
             select(from_kind, from_key, to_kind, to_key)
             .where(table.project == environment.project, table.environment == environment.key)
             .where(from_kind.in_(sorted({kind for kind, _ in frontier})))
         )
-        found: set[Target] = set()
+        found = set()
         for part in in_parts(query, from_key, {key for _, key in frontier}):
             rows = connection.execute(part)
             found.update((kind, key) for own_kind, own_key, kind, key in rows if (own_kind, own_key) in frontier)
         frontier = found - seen
         seen |= frontier
     return seen
+
+
+def _neighbours(connection: Connection, environment: Environment, of: Iterable[Target], *, edge: Edge) -> set[Target]:
+    here = {"of_project": environment.project, "of_environment": environment.key}
+    statement = _EDGES[edge]
+    rows = [row for kind, key in of for row in statement.all(connection, **here, of_kind=kind, of_key=key)]
+    return {(kind, key) for kind, key in rows}
 
 
 def _load(
@@ -175,24 +221,10 @@ def _load(
     segments: Collection[str] | None,
 ) -> Neighbourhood:
     loaded = _Loading({}, {}, {}, {}, {}, set())
-    flag, config, segment = tables.flags, tables.flag_configs, tables.segments
-    here = (
-        (config.c.project == flag.c.project) & (config.c.key == flag.c.key) & (config.c.environment == environment.key)
-    )
-    query = (
-        select(flag.c.key, raw(flag.c.document), raw(config.c.document))
-        .join_from(flag, config, here, isouter=True)
-        .where(flag.c.project == environment.project)
-    )
-    for part in in_parts(query, flag.c.key, flags):
-        for key, flag_raw, config_raw in connection.execute(part):
-            _add_flag(loaded, key, flag_raw, config_raw)
-    query = select(segment.c.key, raw(segment.c.document)).where(
-        segment.c.project == environment.project, segment.c.environment == environment.key
-    )
-    for part in in_parts(query, segment.c.key, segments):
-        for key, segment_raw in connection.execute(part):
-            _add_segment(loaded, key, segment_raw)
+    for key, flag_raw, config_raw in _flag_rows(connection, environment, flags):
+        _add_flag(loaded, key, flag_raw, config_raw)
+    for key, segment_raw in _segment_rows(connection, environment, segments):
+        _add_segment(loaded, key, segment_raw)
     return Neighbourhood(
         FlagSet(environment, loaded.flags, loaded.segments),
         loaded.flag_parts,
@@ -200,6 +232,28 @@ def _load(
         loaded.segment_texts,
         frozenset(loaded.damaged),
     )
+
+
+def _flag_rows(connection: Connection, environment: Environment, keys: Collection[str] | None) -> Iterator[Any]:
+    if keys is not None and len(keys) <= ONE_BY_ONE_MAX:
+        of = {"of_project": environment.project, "of_environment": environment.key}
+        for key in sorted(keys):
+            yield from _FLAG.all(connection, **of, of_key=key)
+        return
+    query = _flags_of(environment.key).where(tables.flags.c.project == environment.project)
+    for part in in_parts(query, tables.flags.c.key, keys):
+        yield from connection.execute(part)
+
+
+def _segment_rows(connection: Connection, environment: Environment, keys: Collection[str] | None) -> Iterator[Any]:
+    if keys is not None and not keys:
+        return
+    segment = tables.segments.c
+    query = select(segment.key, raw(segment.document)).where(
+        segment.project == environment.project, segment.environment == environment.key
+    )
+    for part in in_parts(query, segment.key, keys):
+        yield from connection.execute(part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from server.core.audit import SERVER_TRAIL
 from server.core.environments import Project
 from server.core.errors import NotFound
 from server.store import tables
+from server.store.statements import Statement
 
 _TABLE: Final = tables.projects.c
 _QUERY: Final = select(_TABLE.key, _TABLE.name, _TABLE.description).where(
@@ -16,6 +17,7 @@ _QUERY: Final = select(_TABLE.key, _TABLE.name, _TABLE.description).where(
     _TABLE.key != SERVER_TRAIL,
     _TABLE.deleted_at.is_(None),
 )
+_ONE: Final = Statement(_QUERY.where(_TABLE.key == bindparam("own_key")))
 
 
 def list_projects(connection: Connection) -> list[Project]:
@@ -25,7 +27,7 @@ def list_projects(connection: Connection) -> list[Project]:
 
 def find_project(connection: Connection, key: str) -> Project | None:
     """One project, or None."""
-    row = connection.execute(_QUERY.where(_TABLE.key == key)).first()
+    row = _ONE.first(connection, own_key=key)
     return None if row is None else Project(*row)
 
 

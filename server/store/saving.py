@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, exists, insert, update
+from sqlalchemy import Connection, bindparam, delete, exists
 
 from server.core import references
 from server.core.audit import AuditEntry
@@ -19,6 +19,7 @@ from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries, next_sequence
 from server.store.mapping import FlagText, parse
 from server.store.neighbourhood import Neighbourhood, is_placeholder
+from server.store.statements import delete_rows, insert_rows, update_rows
 
 TAG_SEPARATOR: Final = "\x1f"
 IMPORT_FLAGS_MIN: Final = 100
@@ -66,7 +67,7 @@ def save_flags(
 ) -> None:
     """Write flags and their configurations in one environment."""
     here = {"project": environment.project, "environment": environment.key}
-    _delete(connection, tables.flag_configs, [{**here, "key": key} for key in removed])
+    delete_rows(connection, tables.flag_configs, [{**here, "key": key} for key in removed])
     delete_unconfigured(connection, environment.project, keys=removed)
     version = next_sequence(connection, environment.project)
     shared = [
@@ -74,8 +75,8 @@ def save_flags(
         for key, (definition, text) in flags.items()
         if stored.flag_parts.get(key) != text.flag
     ]
-    _insert(connection, tables.flags, [row for row in shared if row["key"] not in stored.flag_parts])
-    _update(connection, tables.flags, [row for row in shared if row["key"] in stored.flag_parts])
+    insert_rows(connection, tables.flags, [row for row in shared if row["key"] not in stored.flag_parts])
+    update_rows(connection, tables.flags, [row for row in shared if row["key"] in stored.flag_parts])
     configs = [
         {**here, "key": key, "document": text.config, "enabled": definition.config.enabled}
         for key, (definition, text) in flags.items()
@@ -83,11 +84,11 @@ def save_flags(
     ]
     created = [row for row in configs if row["key"] not in stored.config_texts]
     half = len(created) // 2 if len(created) >= IMPORT_FLAGS_MIN else 0
-    _insert(connection, tables.flag_configs, created[:half])
+    insert_rows(connection, tables.flag_configs, created[:half])
     if half:
         failpoints.reach("import.half")
-    _insert(connection, tables.flag_configs, created[half:])
-    _update(connection, tables.flag_configs, [row for row in configs if row["key"] in stored.config_texts])
+    insert_rows(connection, tables.flag_configs, created[half:])
+    update_rows(connection, tables.flag_configs, [row for row in configs if row["key"] in stored.config_texts])
 
 
 def delete_unconfigured(connection: Connection, project: str, *, keys: Collection[str]) -> None:
@@ -111,10 +112,10 @@ def save_segments(
 ) -> None:
     """Write an environment's segments."""
     here = {"project": environment.project, "environment": environment.key}
-    _delete(connection, tables.segments, [{**here, "key": key} for key in removed])
+    delete_rows(connection, tables.segments, [{**here, "key": key} for key in removed])
     rows = [{**here, "key": key, "document": text} for key, text in texts.items()]
-    _insert(connection, tables.segments, [row for row in rows if row["key"] not in stored.segment_texts])
-    _update(connection, tables.segments, [row for row in rows if row["key"] in stored.segment_texts])
+    insert_rows(connection, tables.segments, [row for row in rows if row["key"] not in stored.segment_texts])
+    update_rows(connection, tables.segments, [row for row in rows if row["key"] in stored.segment_texts])
 
 
 def save_references(
@@ -142,8 +143,8 @@ def save_references(
         if event.before is not None:
             gone.append(own)
         added.extend({**own, "target_kind": kind, "target_key": key} for kind, key in sorted(after))
-    _delete(connection, tables.references, gone)
-    _insert(connection, tables.references, added)
+    delete_rows(connection, tables.references, gone)
+    insert_rows(connection, tables.references, added)
 
 
 def save_records(
@@ -151,12 +152,13 @@ def save_records(
 ) -> None:
     """Write revisions, audit entries and announcements; the environments' counters go up with them."""
     counters = {record.environment: record.revision for record in records if record.environment}
-    _update(
+    update_rows(
         connection,
         tables.environments,
         [{"project": cause.project, "key": key, "revision": revision} for key, revision in counters.items()],
     )
-    _insert(connection, tables.revisions, [_revision_row(cause, record) for record in records if record.environment])
+    touched = [_revision_row(cause, record) for record in records if record.environment]
+    insert_rows(connection, tables.revisions, touched)
     failpoints.reach("commit.saved")
     append_entries(connection, cause.project, entries=[_entry(cause, record) for record in records])
     failpoints.reach("commit.audited")
@@ -259,26 +261,3 @@ def _announcement(cause: Cause, record: Record, *, damaged: Collection[Target]) 
     before, after = (None if unsure and parse(text) is None else text for text in (record.before, record.after))
     payload = payload_text(fields, before=before, after=after)
     return Announcement(record.environment, record.type, payload, cause.now)
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(table), rows)
-
-
-def _update(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    # Parameters may not have a column's name when they are not its new value.
-    keys = [column.name for column in table.primary_key]
-    if rows:
-        where = and_(*(table.c[name] == bindparam(f"own_{name}") for name in keys))
-        values: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name not in keys}
-        renamed = [{f"own_{name}" if name in keys else name: value for name, value in row.items()} for row in rows]
-        connection.execute(update(table).where(where).values(values), renamed)
-
-
-def _delete(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        where = and_(*(table.c[name] == bindparam(f"own_{name}") for name in rows[0]))
-        connection.execute(
-            delete(table).where(where), [{f"own_{name}": value for name, value in row.items()} for row in rows]
-        )
