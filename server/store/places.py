@@ -59,7 +59,7 @@ def save_environment_event(connection: Connection, event: Event, environment: En
             _update_environment(connection, environment, **_row(environment))
         case EnvironmentDeleted():
             _refuse_with_tokens(connection, Scope(environment.project, environment.key), now=now)
-            _update_environment(connection, environment, deleted_at=now)
+            _update_environment(connection, environment, deleted_at=now, sync_total=None)
 
 
 def empty_environment(connection: Connection, environment: Environment, *, revision: int, now: datetime) -> None:

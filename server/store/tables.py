@@ -66,6 +66,9 @@ class Environment(Base, table=True):
     protection_document: str = _text("{}", sa_column_kwargs={"server_default": sql_text("'{}'")})
     """Who has to agree to a change and when there may be none: approval policy and freeze windows."""
 
+    sync_total: int | None = _number()
+    """The sum of what its flags take of the text for in-process clients; NULL when it has to be counted anew."""
+
     revision: int = _number(0)
     created_at: datetime = _instant()
     deleted_at: datetime | None = _instant()
