@@ -39,7 +39,6 @@ from server.core.projects import apply_to_project
 from server.store import failpoints, saving, tables
 from server.store.decision import Decision, decide, project_record, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
-from server.store.engine import writing
 from server.store.environments import StoredEnvironment, find_environment, last_revision
 from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
@@ -50,8 +49,9 @@ from server.store.places import empty_environment, save_environment_event, save_
 from server.store.projects import find_project
 from server.store.repeats import answered_before, note_answer
 from server.store.saving import Cause
-from server.store.sync_sizes import check_sync_sizes, unsent_flags
+from server.store.sync_sizes import check_sync_sizes, removed_sync_bytes, unsent_flags
 from server.store.tokens import end_tokens
+from server.store.turns import take_turn
 from server.store.versions import NO_VERSIONS, Thing, check_flag_versions, check_versions
 
 __all__ = [
@@ -116,13 +116,18 @@ def commit_all(
     order = Order(why.project, tuple(parts), why, replace_variants, permit, observe)
     check_order(order)
     change_count = sum(len(part.changes) for part in parts)
-    try:
-        with collector_paused(change_count), writing(engine, about=f"project/{order.project}") as connection:
+
+    def work(connection: Connection) -> dict[str, Committed]:
+        with collector_paused(change_count):
             failpoints.reach("commit.begin")
             committed = answered_before(connection, order) or _commit(connection, order)
             if dry_run:
                 raise _TakenBack(committed)
             failpoints.reach("commit.before_commit")
+            return committed
+
+    try:
+        committed = take_turn(engine, f"project/{order.project}", work)
     except _TakenBack as taken:
         return taken.committed
     failpoints.reach("commit.after_commit")
@@ -287,12 +292,13 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
         if other.events:
             order.permit(other.environment, other.events)
     elsewhere = [record for other in planned for record in other.records]
+    removed_bytes = removed_sync_bytes(connection, decision)
     _save(connection, order, decision)
     _save_key_lists(connection, decision)
     _check_sizes(connection, decision)
     # What is turned off takes less room, and must be possible in a set that has become too large.
     with suppress(TooLarge) if all(map(is_kill, decision.events)) else nullcontext():
-        check_sync_sizes(connection, decision, elsewhere=elsewhere)
+        check_sync_sizes(connection, decision, removed_bytes=removed_bytes, elsewhere=elsewhere)
     saving.save_records(connection, order.why, records=[*records(decision), *elsewhere], damaged=decision.near.damaged)
     return Committed(
         decision.revision,

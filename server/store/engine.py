@@ -104,6 +104,18 @@ def is_there(engine: Engine) -> bool:
         return _kind(engine.url).is_there(engine)
 
 
+def is_lost(connection: Connection) -> bool:
+    """Whether the connection is of no more use."""
+    if connection.invalidated:
+        return True
+    return _kind(connection.engine.url).is_lost(connection.connection.driver_connection)
+
+
+def driver_errors(connection: Connection) -> tuple[type[Exception], ...]:
+    """What the driver raises when the database refuses or fails, and for a text that cannot be sent to it."""
+    return (*_kind(connection.engine.url).ERRORS, UnicodeEncodeError)
+
+
 def shown(engine: Engine) -> str:
     """The database's address as messages may print it, without its password."""
     return addresses.shown(engine.url)
@@ -139,7 +151,13 @@ def _postgresql() -> Kind:
 @contextmanager
 def _begun(engine: Engine, how: Transaction) -> Iterator[Connection]:
     with engine.connect().execution_options(**{BEGIN: how}) as connection, _transaction(connection):
-        yield connection
+        try:
+            yield connection
+        except Exception:
+            # What was asked of the driver itself may have lost it without SQLAlchemy's knowledge.
+            if not connection.invalidated and is_lost(connection):
+                connection.invalidate()
+            raise
 
 
 def _transaction(connection: Connection) -> RootTransaction:

@@ -57,6 +57,9 @@ class Kind(Protocol):
     URL_FORM: ClassVar[str]
     """What an address of this kind looks like, for messages."""
 
+    ERRORS: ClassVar[tuple[type[Exception], ...]]
+    """What its driver raises."""
+
     CONNECTIONS_MAX: ClassVar[int]
     """How many a process has at most, besides one that watches."""
 

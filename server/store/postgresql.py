@@ -37,6 +37,7 @@ class PostgreSQL:
     """PostgreSQL by psycopg."""
 
     URL_FORM: ClassVar[str] = "postgresql+psycopg://USER@HOST/DATABASE"
+    ERRORS: ClassVar[tuple[type[Exception], ...]] = (psycopg.Error,)
     CONNECTIONS_MAX: ClassVar[int] = 10
 
     def check(self, url: URL) -> str:

@@ -28,6 +28,7 @@ class SQLite:
     """SQLite by Python's own driver."""
 
     URL_FORM: ClassVar[str] = "sqlite:///PATH/TO/FILE.db"
+    ERRORS: ClassVar[tuple[type[Exception], ...]] = (sqlite3.Error,)
     CONNECTIONS_MAX: ClassVar[int] = 20
 
     def check(self, url: URL) -> str:
