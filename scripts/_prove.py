@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.crash import abuse, backups, commits, poison, soak, storm
+from tests.crash import abuse, backups, commits, outage, poison, soak, storm
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
 
@@ -18,6 +18,7 @@ PROOFS: Final[Mapping[str, Proof]] = {
     "backups": backups.prove,
     "commits": commits.prove,
     "fuzz": fuzz.prove,
+    "outage": outage.prove,
     "poison": poison.prove,
     "soak": soak.prove,
     "storm": storm.prove,
