@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "sync": "1,000 flags by SyncFlags to 200 subscribers",
     "workers": "two worker processes beside one",
     "management": "10,000 flags with a past: start, lists, history, commits",
+    "commits": "commits a second on both databases, and how soon they are served elsewhere",
     "audit": "entries that a verification reads a second",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
