@@ -4,13 +4,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import pytest
+from openfeature.contrib.provider.flagd import FlagdProvider
+from openfeature.evaluation_context import EvaluationContext
 from sqlalchemy import Engine
 
+from protos.flagstaff.v1 import flags_pb2 as messages
+from protos.flagstaff.v1.flags_pb2_grpc import FlagServiceStub
 from server.core.changes import PutFlag
 from server.store.engine import open_engine
 from tests.store.definitions import flag, new_url, put
-from tests.workers.conftest import Group, Start, answered_by, eventually
+from tests.workers.conftest import TIMEOUT_S, Group, Start, answered_by, eventually
+
+PROVIDERS_EACH = 4
 
 
 @pytest.fixture
@@ -67,3 +74,33 @@ def test_servers_that_start_at_once_migrate_once(start: Start, url: str) -> None
 
     assert [0, 0] == codes
     assert 1 == sum(group.logged().count("migrated the database") for group in groups)
+
+
+def test_a_change_through_any_is_seen_by_providers_of_each(replicas: list[Group], engine: Engine) -> None:
+    """Official providers, several on each server so that they meet both workers; each server takes changes in turn."""
+    put(engine, PutFlag(flag("switch")), project="default", now=datetime.now(UTC))
+    for group in replicas:
+        serves(group, 2)
+    ports = [group.told["grpc_port"] for group in replicas]
+    providers = [FlagdProvider(host="127.0.0.1", port=port) for port in ports for _ in range(PROVIDERS_EACH)]
+    try:
+        for provider in providers:
+            provider.initialize(EvaluationContext())
+        for number, port in enumerate([*ports, *ports]):
+            wanted = number % 2 == 0
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                request = messages.SetDefaultRuleRequest(project="default", environment="production", key="switch")
+                request.serve.variant = "on" if wanted else "off"
+                FlagServiceStub(channel).SetDefaultRule(request, timeout=TIMEOUT_S)
+
+            eventually(lambda wanted=wanted: all(ask(provider) is wanted for provider in providers))  # type: ignore[misc]
+    finally:
+        for provider in providers:
+            provider.shutdown()
+
+
+def ask(provider: FlagdProvider) -> bool:
+    """What it answers for the switch; not what a caller would fall back to."""
+    answer = provider.resolve_boolean_details("switch", False, EvaluationContext("ann"))
+    assert answer.error_code is None, answer
+    return answer.value
