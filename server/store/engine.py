@@ -104,6 +104,11 @@ def is_there(engine: Engine) -> bool:
         return _kind(engine.url).is_there(engine)
 
 
+def make(engine: Engine) -> None:
+    """Let there be a database, perhaps an empty one, where its kind can make one. Errors: StoreUnavailable."""
+    _kind(engine.url).make(engine)
+
+
 def is_lost(connection: Connection) -> bool:
     """Whether the connection is of no more use."""
     if connection.invalidated:

@@ -84,6 +84,9 @@ class Kind(Protocol):
     def is_empty(self, connection: Connection) -> bool:
         """Whether there is no table at all, ours or anybody's."""
 
+    def make(self, engine: Engine) -> None:
+        """Let there be an empty database where there is none and the kind can make one. Errors: StoreUnavailable."""
+
     def is_there(self, engine: Engine) -> bool:
         """Whether there is anything in the database, found out without making it. Errors: the driver's."""
 

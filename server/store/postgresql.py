@@ -112,6 +112,9 @@ class PostgreSQL:
         query = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = current_schema() LIMIT 1"
         return connection.exec_driver_sql(query).first() is None
 
+    def make(self, engine: Engine) -> None:
+        """Nothing: a database is made by its administrator, with the rights that go with it."""
+
     def is_there(self, engine: Engine) -> bool:
         """Whether it has any table."""
         with engine.connect() as connection:

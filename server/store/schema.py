@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, inspect
 
-from server.store.engine import reading
+from server.store.engine import is_there, reading
 
 VERSIONS: Final = Path(__file__).parent / "migrations" / "versions"
 _TABLE: Final = "alembic_version"
@@ -19,6 +19,8 @@ def is_newest(engine: Engine) -> bool:
 
     Errors: StoreUnavailable, StoreCorrupt.
     """
+    if not is_there(engine):
+        return False
     with reading(engine) as connection:
         return inspect(connection).has_table(_TABLE) and schema_version(connection) == newest_revision()
 

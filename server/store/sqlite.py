@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -49,7 +51,7 @@ class SQLite:
             pool_timeout=POOL_TIMEOUT_S,
             # Statement values are customers' data; they stay out of messages and logs.
             hide_parameters=True,
-            connect_args={"timeout": PATIENCE_S, "check_same_thread": False},
+            creator=partial(_connect, url.database or ""),
         )
         event.listen(engine, "connect", _prepare)
         return engine
@@ -86,6 +88,16 @@ class SQLite:
     def is_there(self, engine: Engine) -> bool:
         """By the file: looking by a connection would make an empty one."""
         return Path(engine.url.database or "").exists()
+
+    def make(self, engine: Engine) -> None:
+        """An empty file where there is none."""
+        try:
+            Path(engine.url.database or "").touch()
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot make {shown(engine.url)} ({error.strerror or error}); "
+                "check that its directory exists and may be written"
+            ) from None
 
     @contextmanager
     def watching(self, engine: Engine) -> Iterator["FileWatch"]:
@@ -126,6 +138,11 @@ def _file(engine: Engine) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # A file that is gone is not made anew by whoever looks for it: an empty one would be served as if it were it.
+    return sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, timeout=PATIENCE_S, check_same_thread=False)
 
 
 def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:

@@ -162,3 +162,17 @@ def test_history_cannot_be_changed(shop: Engine, statement: str) -> None:
     """The database itself refuses to change audit entries and revisions."""
     with pytest.raises(StoreCorrupt, match="are never changed or deleted"), writing(shop) as connection:
         connection.execute(text(statement))
+
+
+@ON_SQLITE
+def test_a_file_that_is_gone_is_not_made_anew(shop: Engine) -> None:
+    """Whoever looks for it or writes to it is told; an empty one in its place would be served as if it were it."""
+    shop.dispose()
+    path = Path(shop.url.database or "")
+    path.unlink()
+    with pytest.raises(StoreUnavailable, match="cannot open"), reading(shop):
+        pass
+    with pytest.raises(StoreUnavailable, match="cannot open"), writing(shop):
+        pass
+
+    assert not path.exists()

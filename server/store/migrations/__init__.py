@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
 from server.core.errors import StoreCorrupt, StoreUnavailable
-from server.store.engine import is_empty, reading, shown, writing
+from server.store.engine import is_empty, is_there, make, reading, shown, writing
 
 
 class SchemaState(StrEnum):
@@ -32,6 +32,7 @@ def migrate(engine: Engine, *, target: str = "head") -> list[str]:
     """
     if schema_state(engine) is SchemaState.CURRENT:
         return []
+    make(engine)
     config = _config()
     with writing(engine, unhurried=True) as connection:
         _refuse_ahead(_state(connection), engine)
@@ -49,6 +50,8 @@ def known_versions() -> frozenset[str]:
 
 def schema_state(engine: Engine) -> SchemaState:
     """Compare the database's schema with this program's. Errors: StoreUnavailable, StoreCorrupt."""
+    if not is_there(engine):
+        return SchemaState.BEHIND
     with reading(engine) as connection:
         return _state(connection)
 
