@@ -41,8 +41,9 @@ KEY: Final = "changing"
 MARK: Final = "mark"
 FRESH_S_MAX: Final = 5.0
 SLOW_S: Final = 30.0
-QUICK_S: Final = 15.0
-"""Longer than a writer waits for a silent server."""
+QUICK_S: Final = 24.0
+"""Long enough for a write that begins while the server is silent: those before it give up after 12 s, and a connection
+is tried for 3 s."""
 
 USUAL_S: Final = 75.0
 LONG_S: Final = 300.0

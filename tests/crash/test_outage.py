@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_outages_are_survived() -> None:
-    """The quick form of the proof: stopped, frozen and slow for a quarter of a minute each."""
+    """The quick form of the proof: stopped, frozen and slow for 24 s each."""
     required_url()
     command = [sys.executable, "-m", "scripts._prove", "outage", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
