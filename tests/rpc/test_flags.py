@@ -1,6 +1,7 @@
 """FlagService: what all environments share of a flag."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from google.protobuf.struct_pb2 import Struct
 from protos.flagstaff.v1 import common_pb2 as common
 from protos.flagstaff.v1 import evaluation_pb2 as evaluation
 from protos.flagstaff.v1 import flags_pb2 as messages
-from server.core.changes import PutFlag
+from server.core.changes import PutFlag, UpdateEnvironment
+from server.core.environments import ApprovalPolicy, FreezeWindow
 from tests.rpc.flag_service import Service, condition, here, rule, variants
-from tests.store.definitions import behind_our_back, flag, put, stored
+from tests.store.definitions import NOW, behind_our_back, flag, put, stored
 
 
 async def test_a_flag_is_told_with_its_configurations(service: Service) -> None:
@@ -259,6 +261,23 @@ async def test_a_damaged_flag_is_told_as_such(service: Service) -> None:
 
     assert "not a JSON object" in told.flag.problem
     assert ["checkout", "sound"] == [each.flag.key for each in listed.flags]
+
+
+@pytest.mark.parametrize("table", ["flag", "flag_config"])
+async def test_a_damaged_flag_is_killed_whatever_protects_it(service: Service, table: str) -> None:
+    """By the operator, in a frozen environment that asks for approvals; whoever may edit must wait."""
+    window = FreezeWindow(NOW - timedelta(days=1), NOW + timedelta(days=1), "Holidays")
+    put(service.shop, UpdateEnvironment(freeze_windows=(window,), approval_policy=ApprovalPolicy(2)))
+    with behind_our_back(service.shop) as connection:
+        connection.execute(f"UPDATE {table} SET document = 'x' WHERE key = 'checkout'")
+    kill = messages.KillFlagsRequest(project="shop", environment="production", keys=["checkout"])
+    disable = messages.DisableFlagsRequest(project="shop", environment="production", keys=["checkout"])
+    refused, _ = await service.refused("DisableFlags", disable, by="stager")
+    result = (await service("KillFlags", kill, by="operator")).result
+
+    assert "PERMISSION_DENIED" == refused
+    assert common.OUTCOME_APPLIED == result.outcome
+    assert ["production"] == list(result.revisions)
 
 
 @pytest.mark.parametrize("method", ["GetFlag", "ListFlags", "ExportFlags"])
