@@ -2,19 +2,15 @@
 
 from collections.abc import Sequence
 
-from server.core.access import Action
 from server.core.environments import Environment
 from server.core.errors import Refused
 from server.core.events import Event
-from server.core.policies import Asking, Permit, freeze_problem, permit_all
+from server.core.policies import Asking, Permit, freeze_problem
 from server.operations.writes import Write
 
 
 def permit_unless_frozen(write: Write) -> Permit:
     """The policy for one write. Errors, when it is asked: Refused, naming the window and when it ends."""
-    # The method can do nothing else; of a flag that is damaged, the events cannot tell that it is a kill.
-    if write.action is Action.KILL:
-        return permit_all
     asking = Asking(write.principal, write.now, write.reason, write.bypass_approval)
 
     def permit(environment: Environment, events: Sequence[Event]) -> None:
