@@ -165,12 +165,18 @@ class Merging:
 class Hub:
     """Subscriptions by flag set, and what has changed lately."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, subscribers_max: int = SUBSCRIBERS_MAX) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        subscribers_max: int = SUBSCRIBERS_MAX,
+        turns: Turns | None = None,
+    ) -> None:
         self._clock, self._subscribers_max = clock, subscribers_max
         self._subscriptions: dict[str, dict[Subscription, None]] = {}
         """The oldest first."""
 
-        self._turns = Turns()
+        self._turns = turns or Turns()
         self._count = 0
         self._recent: dict[str, deque[tuple[float, SetChange]]] = {}
         self._putting: asyncio.Task[None] | None = None
