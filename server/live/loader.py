@@ -22,7 +22,7 @@ from server.store.environments import read_environment
 from server.store.flagsets import StoredFlagSet, at_hand, load_parts, stream_documents, touched_since
 from server.store.garbage import collector_paused
 from server.store.keylists import load_key_lists
-from server.store.mapping import Document, parse_flag, parse_segment, read_turned_off
+from server.store.mapping import Document, is_text, parse_flag, parse_segment, read_turned_off
 
 _KEY_LISTS: Final = "live.key_lists"
 """Where a snapshot keeps the keys of large segments for the next one."""
@@ -143,7 +143,12 @@ def follow_references(where: Environment, keys: Collection[str], load: Load) -> 
         found = _read(StoredFlagSet(where, 0, *part))
         mentioned = {target for flag in found.flags.values() for target in references.of_flag(flag)}
         mentioned.update(target for segment in found.segments.values() for target in references.of_segment(segment))
-        wanted = {(kind, key) for kind, key in mentioned if key not in (flags if kind == "flag" else segments)}
+        # What no row can be called is not there, and cannot even be asked for.
+        wanted = {
+            (kind, key)
+            for kind, key in mentioned
+            if key not in (flags if kind == "flag" else segments) and is_text(key)
+        }
     return (
         {key: document for key, document in flags.items() if document is not _ABSENT},
         {key: document for key, document in segments.items() if document is not _ABSENT},

@@ -236,9 +236,10 @@ def _metadata(raw: str) -> dict[str, Scalar]:
 def _is_sound(key: str, value: Json) -> bool:
     """Whether every protocol can carry this entry."""
     if isinstance(value, str):
-        return _is_text(key) and _is_text(value)
-    return _is_text(key) and isinstance(value, int | float) and not number_problem(value)
+        return is_text(key) and is_text(value)
+    return is_text(key) and isinstance(value, int | float) and not number_problem(value)
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: a document may hold half of a surrogate pair, and no row is called so."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

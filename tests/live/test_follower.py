@@ -182,6 +182,20 @@ def test_broken_row_is_quarantined_and_the_rest_serves(database: Database) -> No
         assert "'gone'" in bad.error_message
 
 
+def test_a_reference_to_what_nothing_can_be_called_stops_nobody(database: Database) -> None:
+    """Half of a surrogate pair cannot even be asked for; commits of other flags arrive all the same."""
+    database.put(PutFlag(boolean("good")), PutFlag(boolean("bad")))
+    rule = {"condition": {"$ref": "\ud800"}, "serve": "on"}
+    circle = {"flag": "bad", "variants": ["gone"]}
+    document = json.dumps({"default": "off", "prerequisites": [circle], "rules": [rule]})
+    database.vandalise("UPDATE flag_config SET document = ? WHERE key = 'bad'", document)
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready and variant(holder, "bad") is None)
+        database.put(PutFlag(boolean("good", default="off")))
+
+        eventually(lambda: variant(holder, "good") == "off")
+
+
 def test_quarantine_ends_with_a_good_commit(database: Database) -> None:
     """The next commit of the flag heals it."""
     database.put(PutFlag(boolean("bad")))

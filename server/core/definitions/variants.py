@@ -53,7 +53,7 @@ def read_variants(
     if found == {value_type}:
         return value_type, data
     if found <= _NUMBERS and value_type in _NUMBERS:
-        return value_type, _numbers(data, value_type, path=path, problems=problems)
+        return value_type, _numbers(data, value_type, path=path, problems=problems, lenient=lenient)
     _report_types(types, value_type, declared=declared is not None, path=path, problems=problems, lenient=lenient)
     return value_type, data
 
@@ -80,15 +80,19 @@ def _common_type(types: Mapping[str, ValueType], default: Json) -> ValueType:
     return types.get(default, first) if isinstance(default, str) else first
 
 
-def _numbers(data: Variants, value_type: ValueType, *, path: Path, problems: Problems) -> Variants:
+def _numbers(data: Variants, value_type: ValueType, *, path: Path, problems: Problems, lenient: bool) -> Variants:
     numbers: Variants = dict(data)
     for key, value in data.items():
         if number_problem(value):
             continue  # Reported as a value.
         if value_type is ValueType.FLOAT:
             numbers[key] = float(value)
-        elif isinstance(value, int) or value.is_integer():
+        elif isinstance(value, int):
+            numbers[key] = value
+        elif value.is_integer():
+            # Written as 1e308, it was within the bounds of a float.
             numbers[key] = int(value)
+            _check_number(int(value), path=(path, key), problems=problems, lenient=lenient)
         else:
             problems.error((path, key), f"{value} is not a whole number; the flag's type is integer")
     return numbers

@@ -54,6 +54,7 @@ def rule(**fields: Json) -> Json:
         ({"type": "integer", "variants": {"off": 1.5}}, "/variants/off: 1.5 is not a whole number; the flag's type is integer"),
         ({"variants": {"off": float("inf")}}, "/variants/off: inf is not a number in JSON"),
         ({"variants": {"off": 2**53}}, f"/variants/off: {2**53} is beyond {2**53 - 1}, where numbers are no longer exact for every client"),
+        ({"type": "integer", "variants": {"off": 2.0**53}}, f"/variants/off: {2**53} is beyond {2**53 - 1}, where numbers are no longer exact for every client"),
         ({"variants": {"off": "x" * VALUE_BYTES_MAX}}, f"/variants/off: the value has {VALUE_BYTES_MAX + 2} bytes as JSON, at most {VALUE_BYTES_MAX} are allowed"),
         ({"variants": {"off": {"a": {"b": float("nan")}}}}, "/variants/off/a/b: nan is not a number in JSON"),
         ({"variants": {"off": 1, " x": 2}}, "/variants/ x: the variant begins or ends with a blank"),
