@@ -7,13 +7,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select
 
-from server.core.audit import AuditEntry
 from server.core.change_requests.machine import Happening, Progress, Step
 from server.core.errors import Conflict
 from server.store import tables
-from server.store.announce import Announcement, announce
-from server.store.audit import append_entries
-from server.store.mapping import compact
+from server.store.occurrences import Occurrence, note
 
 KIND: Final = "change-request"
 """As the audit trail names its subjects of this kind."""
@@ -85,27 +82,18 @@ def keep_step(connection: Connection, about: "About", step: Step, *, request_id:
         "applyAt": None if progress.apply_at is None else progress.apply_at.isoformat(),
         "revisions": None if progress.revisions is None else dict(progress.revisions),
     }
-    action = f"{KIND}.{step.happening.value}"
-    entry = AuditEntry(
+    occurrence = Occurrence(
         project=about.project,
-        sequence=0,
-        environment="",
-        revision=0,
+        kind=KIND,
+        key=about.id,
+        type=f"{KIND}.{step.happening.value}",
         actor=step.actor,
-        action=action,
-        subject_kind=KIND,
-        subject_key=about.id,
-        before=None,
-        after=compact(told),
+        at=step.at,
+        data=told,
         reason=step.text,
         cause=about.cause,
-        request_id="",
-        at=step.at,
     )
-    append_entries(connection, about.project, entries=[entry])
-    payload = {"project": about.project, "kind": KIND, "key": about.id, "actor": step.actor, "reason": step.text}
-    announcement = Announcement("", action, compact({**payload, **told}), step.at)
-    announce(connection, about.project, announcements=[announcement])
+    note(connection, occurrence)
 
 
 def read_steps(connection: Connection, *, project: str, id: str) -> list[StoredStep]:
