@@ -1,0 +1,1 @@
+"""What is measured: metrics, observations, and the sums that are kept of them."""
