@@ -51,7 +51,8 @@ from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
 from server.rpc.table import Table
-from server.scheduling.change_requests import ChangeRequestClock
+from server.scheduling.change_requests import ChangeRequestClock, DueChangeRequests
+from server.scheduling.clockwork import Clockwork
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
@@ -221,7 +222,9 @@ class _Managing:
         )
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
-        self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
+        applying = Applying(self._writer)
+        self._change_requests = ChangeRequestClock(self.engine, applying, clock=_now)
+        self._clockwork = Clockwork(self.engine, [DueChangeRequests(self.engine, applying)], clock=_now)
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)
         identity = Identity(
@@ -243,6 +246,7 @@ class _Managing:
         """Begin to follow the tokens, and to look what is due."""
         self._callers.start()
         self._change_requests.start()
+        self._clockwork.start()
         if self._issuer is not None:
             self._issuer.start()
         self._watching = self._loop.create_task(self._sessions.watch())
@@ -253,7 +257,8 @@ class _Managing:
             self._watching.cancel()
         if self._issuer is not None:
             self._issuer.stop()
-        for end in (self._change_requests.stop, self._threads.shutdown, self._callers.stop, self.engine.dispose):
+        timed = (self._clockwork.stop, self._change_requests.stop)
+        for end in (*timed, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
 
     def _changed(self) -> None:

@@ -1,7 +1,7 @@
 """Apply change requests when their time has come, and let go of those that are stale or forgotten.
 
-Every process looks, and one of them works: a lease keeps the others from trying, and the state of each change request,
-read and changed in one transaction, keeps it from being applied twice.
+Those that are due are every process's work: the state of each change request, read and changed in one transaction,
+keeps it from being applied twice. What is stale or forgotten is in no hurry, and one process looks after it.
 """
 
 import logging
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.limits import CHANGE_REQUEST_DAYS
 from server.live.background import Hold, run_alone
 from server.operations.change_requests.applying import Applying
-from server.store.change_requests import find_due, find_idle, find_touching
+from server.store.change_requests import find_due, find_idle, find_touching, first_due_at
 from server.store.engine import reading
 from server.store.environments import list_environments
 from server.store.schema import is_newest
 
 POLL_S: Final = 1.0
-"""How late a change is applied at most, while nothing else holds it back."""
+"""How late it is noticed at most that one is stale."""
 
 LEASE: Final = "change-requests"
 
@@ -34,16 +34,41 @@ log = logging.getLogger("flagstaff.change_requests")
 class _Work:
     """What is to be done now, by (project, id)."""
 
-    due: list[tuple[str, str]]
     idle: list[tuple[str, str]]
     touched: list[tuple[str, str]]
 
     def __bool__(self) -> bool:
-        return bool(self.due or self.idle or self.touched)
+        return bool(self.idle or self.touched)
+
+
+class DueChangeRequests:
+    """Change requests with a time, as the clockwork asks for them."""
+
+    name = "change-requests"
+
+    def __init__(self, engine: Engine, applying: Applying) -> None:
+        self._engine, self._applying = engine, applying
+
+    def next_at(self, connection: Connection) -> datetime | None:
+        """The earliest time that one is to be applied at."""
+        return first_due_at(connection)
+
+    def carry_on(self, now: datetime) -> None:
+        """Apply all that are due, the earliest first. Errors: StoreUnavailable, StoreCorrupt."""
+        with reading(self._engine) as connection:
+            due = find_due(connection, now=now)
+        for project, id in due:
+            try:
+                self._applying.apply_due(now, project=project, id=id)
+            except StoreUnavailable:
+                raise
+            except FlagstaffError as error:
+                # The others go on all the same.
+                log.warning("a change request could not be applied", extra={"id": id, "error": str(error)})
 
 
 class ChangeRequestClock:
-    """A thread that looks what is due. Units: clock gives aware instants."""
+    """A thread that looks what is stale or forgotten. Units: clock gives aware instants."""
 
     def __init__(
         self, engine: Engine, applying: Applying, *, clock: Callable[[], datetime], poll_s: float = POLL_S
@@ -84,15 +109,13 @@ class ChangeRequestClock:
                 for project, environment in moved
                 for id in find_touching(connection, project=project, environment=environment)
             ]
-            work = _Work(find_due(connection, now=now), find_idle(connection, since=since), touched)
+            work = _Work(find_idle(connection, since=since), touched)
         done = bool(work) and run_alone(self._engine, LEASE, lambda hold: self._do(work, hold, now, since))
         self._seen = revisions
         return done
 
     def _do(self, work: _Work, hold: Hold, now: datetime, since: datetime) -> None:
         applying = self._applying
-        for project, id in work.due:
-            self._one(hold, lambda place: applying.apply_due(now, **place), project, id)
         for project, id in dict.fromkeys(work.touched):
             self._one(hold, lambda place: applying.outdate(now, **place), project, id)
         for project, id in work.idle:

@@ -202,6 +202,12 @@ def find_due(connection: Connection, *, now: datetime) -> list[tuple[str, str]]:
     return [(project, id) for project, id in connection.execute(query)]
 
 
+def first_due_at(connection: Connection) -> datetime | None:
+    """The earliest time that one is to be applied at; None when none has a time."""
+    query = select(_COLUMNS.apply_at).where(_COLUMNS.apply_at.is_not(None)).order_by(_COLUMNS.apply_at).limit(1)
+    return connection.execute(query).scalar()
+
+
 def find_idle(connection: Connection, *, since: datetime) -> list[tuple[str, str]]:
     """(project, id) of those that are not closed, to which nothing happened since an instant."""
     query = select(_COLUMNS.project, _COLUMNS.id).where(

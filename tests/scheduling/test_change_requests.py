@@ -17,8 +17,10 @@ from server.core.environments import ApprovalPolicy
 from server.operations.change_requests.applying import Applying
 from server.operations.change_requests.review import Review
 from server.operations.writes import Write, Writer
-from server.scheduling.change_requests import LEASE, ChangeRequestClock
+from server.scheduling.change_requests import LEASE, ChangeRequestClock, DueChangeRequests
+from server.scheduling.clockwork import Clockwork
 from server.store.commit import Part
+from server.store.engine import reading
 from server.store.leases import acquire
 from tests.store.definitions import KINDS, NOW, another, database, flag, put, stored
 
@@ -54,27 +56,38 @@ def _clock(engine: Engine, now: datetime, **options: Any) -> ChangeRequestClock:
     return ChangeRequestClock(engine, Applying(Writer(engine)), clock=lambda: now, **options)
 
 
+def _due(engine: Engine) -> DueChangeRequests:
+    return DueChangeRequests(engine, Applying(Writer(engine)))
+
+
+def _next_at(engine: Engine) -> datetime | None:
+    with reading(engine) as connection:
+        return _due(engine).next_at(connection)
+
+
 def test_it_is_applied_when_its_time_has_come(shop: Engine) -> None:
     """Not before, and those whose time came earlier go first."""
     later, sooner = _scheduled(shop), _scheduled(shop, "new", NOW + timedelta(minutes=30))
-    _clock(shop, NOW + timedelta(minutes=29)).look()
+    due = _due(shop)
+    due.carry_on(NOW + timedelta(minutes=29))
     assert [State.APPROVED, State.APPROVED] == [_state(shop, id) for id in (later, sooner)]
-    assert _clock(shop, NOW + timedelta(minutes=30)).look()
+    assert NOW + timedelta(minutes=30) == _next_at(shop)
+    due.carry_on(NOW + timedelta(minutes=30))
     assert [State.APPROVED, State.APPLIED] == [_state(shop, id) for id in (later, sooner)]
-    _clock(shop, NOW + timedelta(minutes=60)).look()
+    assert NOW + timedelta(minutes=60) == _next_at(shop)
+    due.carry_on(NOW + timedelta(minutes=60))
 
-    assert State.APPLIED is _state(shop, later)
+    assert (State.APPLIED, None) == (_state(shop, later), _next_at(shop))
 
 
 def test_many_processes_apply_it_once(shop: Engine) -> None:
-    """Each has a database connection and a clock of its own, and all look at once."""
+    """Each has a database connection of its own, and all find them due at once."""
     ids = [_scheduled(shop, f"f{number}") for number in range(5)]
     engines = [another(shop) for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda engine: _clock(engine, NOW + timedelta(hours=2)).look(), engines))
+        list(threads.map(lambda engine: _due(engine).carry_on(NOW + timedelta(hours=2)), engines))
     for engine in engines:
         engine.dispose()
-    _clock(shop, NOW + timedelta(hours=2)).look()
     review = Review(Writer(shop))
     steps = [[each.happening for each in review.read_detail(OPEN, project="shop", id=id).steps] for id in ids]
 
@@ -83,12 +96,12 @@ def test_many_processes_apply_it_once(shop: Engine) -> None:
 
 
 def test_while_another_process_is_at_it_nothing_is_done_here(shop: Engine) -> None:
-    """Its lease says so; what is due stays due."""
-    id = _scheduled(shop)
+    """Its lease says so; what is forgotten stays as it is."""
+    id = Writer(shop).write("shop", [Part("production", [PutFlag(flag(default="on"))])], _write()).change_request
     assert acquire(shop, LEASE, holder="another", ttl_s=60) is not None
 
-    assert not _clock(shop, NOW + timedelta(hours=2)).look()
-    assert State.APPROVED is _state(shop, id)
+    assert not _clock(shop, NOW + timedelta(days=30)).look()
+    assert State.OPEN is _state(shop, id)
 
 
 def test_one_that_cannot_be_applied_does_not_hold_up_the_others(shop: Engine) -> None:
@@ -96,7 +109,7 @@ def test_one_that_cannot_be_applied_does_not_hold_up_the_others(shop: Engine) ->
     stale = _scheduled(shop, at=NOW + timedelta(minutes=1))
     sound = _scheduled(shop, "new", NOW + timedelta(minutes=2))
     put(shop, PutFlag(flag(description="changed")))
-    _clock(shop, NOW + timedelta(hours=2)).look()
+    _due(shop).carry_on(NOW + timedelta(hours=2))
 
     assert [State.STALE, State.APPLIED] == [_state(shop, id) for id in (stale, sound)]
 
@@ -122,9 +135,9 @@ def test_what_is_forgotten_expires(shop: Engine) -> None:
     assert State.EXPIRED is _state(shop, id)
 
 
-def test_the_thread_outlives_a_database_that_is_away(shop: Engine, tmp_path: Path) -> None:
-    """It goes on looking, and applies what is due when the database is back."""
-    id = _scheduled(shop)
+def test_the_thread_outlives_a_database_that_is_away(shop: Engine) -> None:
+    """It goes on looking, and finds what is forgotten when the database is back."""
+    id = Writer(shop).write("shop", [Part("production", [PutFlag(flag(default="on"))])], _write()).change_request
     looked = threading.Event()
     away = [True]
 
@@ -132,18 +145,32 @@ def test_the_thread_outlives_a_database_that_is_away(shop: Engine, tmp_path: Pat
         looked.set()
         if away[0]:
             raise RuntimeError("no time is to be had")
-        return NOW + timedelta(hours=2)
+        return NOW + timedelta(days=31)
 
     clock = ChangeRequestClock(shop, Applying(Writer(shop)), clock=tell_time, poll_s=0.01)
     clock.start()
     try:
         assert looked.wait(30)
         away[0] = False
-        for _ in range(3_000):
-            if _state(shop, id) is State.APPLIED:
-                break
-            threading.Event().wait(0.01)
+        assert _becomes(shop, id, State.EXPIRED)
     finally:
         clock.stop()
 
-    assert State.APPLIED is _state(shop, id)
+
+def test_the_clockwork_applies_it(shop: Engine) -> None:
+    """Without anybody who calls."""
+    id = _scheduled(shop)
+    clockwork = Clockwork(shop, [_due(shop)], clock=lambda: NOW + timedelta(hours=1), look_s=0.01)
+    clockwork.start()
+    try:
+        assert _becomes(shop, id, State.APPLIED)
+    finally:
+        clockwork.stop()
+
+
+def _becomes(engine: Engine, id: str, state: State) -> bool:
+    for _ in range(3_000):
+        if _state(engine, id) is state:
+            return True
+        threading.Event().wait(0.01)
+    return False
