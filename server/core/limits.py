@@ -126,3 +126,6 @@ CHANGE_REQUESTS_CLOSED_MAX: Final = 5_000
 
 CHANGE_REQUEST_DAYS: Final = 30
 """A change request to which nothing happened for so long expires."""
+
+OCCURRENCES_MAX: Final = 10_000
+"""Times that a recurrence may be limited to; what it comes to is counted from its start."""

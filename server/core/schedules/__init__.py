@@ -1,0 +1,1 @@
+"""When things happen again: recurrences, and the instants that they come to."""
