@@ -129,3 +129,24 @@ CHANGE_REQUEST_DAYS: Final = 30
 
 OCCURRENCES_MAX: Final = 10_000
 """Times that a recurrence may be limited to; what it comes to is counted from its start."""
+
+CLOSURES_MAX: Final = 100
+"""Windows of one calendar in which nothing is to happen."""
+
+LAUNCH_ITEMS_MAX: Final = 200
+"""Items of one launch plan."""
+
+LAUNCH_CHECKS_MAX: Final = 50
+"""Points of a launch plan's go/no-go list."""
+
+LAUNCH_PLAN_BYTES_MAX: Final = 4 * 1024 * 1024
+"""One launch plan as it is stored."""
+
+LAUNCH_PLANS_OPEN_MAX: Final = 500
+"""Launch plans of a project that are not over."""
+
+LAUNCH_PLANS_CLOSED_MAX: Final = 1_000
+"""Those of a project that are over and are kept; the audit trail keeps what became of all."""
+
+LAUNCH_STEPS_MAX: Final = 2_000
+"""What may happen to one launch plan at the hands of people: answers, approvals, shifts."""
