@@ -78,7 +78,7 @@ def empty_environment(connection: Connection, environment: Environment, *, revis
         ).where(_in(table, environment))
         names = ["project", "environment", "revision", "kind", "key", "document", "at"]
         connection.execute(insert(tables.revisions).from_select(names, removed))
-    for table in (tables.references, configs, segments, tables.segment_chunks):
+    for table in (tables.references, configs, segments, tables.segment_chunks, tables.metric_sums):
         connection.execute(delete(table).where(_in(table, environment)))
     delete_unconfigured(connection, environment.project, keys=flags)
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import DateTime, Dialect, MetaData, Text
+from sqlalchemy import DateTime, Dialect, Double, MetaData, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
@@ -67,3 +67,8 @@ def number_column(default: int | None = None, **options: Any) -> Any:
 def instant_column(default: datetime | None = None) -> Any:
     """An instant."""
     return Field(default=default, sa_type=Instant)
+
+
+def measure_column(default: float | None = None, **options: Any) -> Any:
+    """A measured number, of 64 bits."""
+    return Field(default=default, sa_type=Double, **options)

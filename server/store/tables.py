@@ -12,6 +12,7 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, LargeBinary
 from sqlalchemy import text as sql_text
 from sqlmodel import Field
 
+from server.store import metric_tables
 from server.store.rows import Base, Instant
 from server.store.rows import instant_column as _instant
 from server.store.rows import key_column as _key
@@ -393,3 +394,6 @@ tokens: Final = _table("token")
 change_requests: Final = _table("change_request")
 change_request_subjects: Final = _table("change_request_subject")
 change_request_steps: Final = _table("change_request_step")
+metrics: Final = metric_tables.metrics
+metric_sums: Final = metric_tables.metric_sums
+metric_producers: Final = metric_tables.metric_producers
