@@ -21,6 +21,7 @@ from server.cli import (
     flags,
     history,
     import_,
+    metrics,
     migrate,
     profile,
     project,
@@ -81,6 +82,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(change_requests.app, name="change-request")
 app.add_typer(flag.app, name="flag")
 app.add_typer(history.app, name="history")
+app.add_typer(metrics.app, name="metric")
 app.add_typer(profile.app, name="profile")
 app.add_typer(project.app, name="project")
 app.add_typer(environment.app, name="environment")

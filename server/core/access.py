@@ -19,7 +19,7 @@ class Role(StrEnum):
     EDIT = "edit"
     APPROVE = "approve"
     OPERATE = "operate"
-    """The kill switch alone."""
+    """The kill switch, and signals that let guards roll back."""
 
     BYPASS = "bypass"
     """Change a protected environment without the approvals it asks for, in an emergency; beside `edit`."""
@@ -51,16 +51,25 @@ class Action(StrEnum):
     BYPASS = "bypass"
     """Change a protected environment without the approvals that it asks for."""
 
+    RECORD = "record"
+    """Tell what was observed of flags' values."""
+
+    SIGNAL = "signal"
+    """Tell that something goes wrong, or goes on, outside: what guards listen to."""
+
     ADMINISTER = "administer"
 
 
 ALLOWED: Final[dict[Role, frozenset[Action]]] = {
     Role.EVALUATE_CLIENT: frozenset({Action.EVALUATE}),
-    Role.EVALUATE: frozenset({Action.EVALUATE, Action.SYNC}),
+    Role.EVALUATE: frozenset({Action.EVALUATE, Action.SYNC, Action.RECORD}),
     Role.READ: frozenset({Action.EVALUATE, Action.SYNC, Action.READ}),
-    Role.EDIT: frozenset({Action.EVALUATE, Action.SYNC, Action.READ, Action.EDIT, Action.PROPOSE, Action.KILL}),
+    Role.EDIT: frozenset(
+        {Action.EVALUATE, Action.SYNC, Action.READ, Action.EDIT, Action.PROPOSE, Action.KILL}
+        | {Action.RECORD, Action.SIGNAL}
+    ),
     Role.APPROVE: frozenset({Action.EVALUATE, Action.SYNC, Action.READ, Action.PROPOSE, Action.APPROVE}),
-    Role.OPERATE: frozenset({Action.KILL}),
+    Role.OPERATE: frozenset({Action.KILL, Action.SIGNAL}),
     Role.BYPASS: frozenset({Action.BYPASS}),
     Role.ADMIN: frozenset(Action) - {Action.BYPASS},
 }

@@ -103,6 +103,14 @@ ACTIONS: Final[Mapping[str, Action]] = {
             Action.READ: ("GetSegment", "ListSegments", "GetSegmentUsage", "ListSegmentKeys", "FindSegmentKeys"),
         },
     ),
+    **_methods(
+        "flagstaff.v1.MetricService",
+        {
+            Action.READ: ("GetMetric", "ListMetrics", "GetSums"),
+            Action.EDIT: ("CreateMetric", "UpdateMetric", "DeleteMetric"),
+            Action.RECORD: ("Record",),
+        },
+    ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
         "flagstaff.v1.TokenService",

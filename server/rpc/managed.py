@@ -9,6 +9,7 @@ from server.operations.change_requests.applying import Applying
 from server.operations.change_requests.review import Review
 from server.operations.environments import Environments
 from server.operations.history import History
+from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
 from server.operations.segments import Segments
 from server.operations.tokens import Tokens
@@ -19,6 +20,7 @@ from server.rpc.environments import environment_table
 from server.rpc.flags import flag_table
 from server.rpc.history import history_table
 from server.rpc.management import Management
+from server.rpc.observations import metrics_table
 from server.rpc.projects import project_table
 from server.rpc.segments import segment_table
 from server.rpc.simulation import simulation_table
@@ -27,17 +29,25 @@ from server.rpc.tokens import token_table
 
 
 def management_table(
-    management: Management, engine: Engine, writer: Writer, *, tokens: Tokens, recent: RecentContexts | None = None
+    management: Management,
+    engine: Engine,
+    writer: Writer,
+    *,
+    tokens: Tokens,
+    recent: RecentContexts | None = None,
+    recorded: Recorded = nobody_waits,
 ) -> Table:
     """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
 
-    `recent` holds contexts that were evaluated lately, for simulations; None where none are kept.
+    `recent` holds contexts that were evaluated lately, for simulations; None where none are kept. `recorded` is told
+    what was observed.
     """
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
         change_requests_table(management, Review(writer), Applying(writer)),
         flag_table(management, engine, writer),
         history_table(management, History(engine, writer), AsOf(engine)),
+        metrics_table(management, Metrics(engine), Observing(engine, management.clock, recorded)),
         project_table(management, Projects(engine, writer)),
         environment_table(management, Environments(engine, writer)),
         segment_table(management, Segments(engine, writer)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from server.core.change_requests.codec import read_value, write_value
 from server.core.errors import Conflict, FlagstaffError, NotFound, Problem, Stale, StoreCorrupt, TooLarge
@@ -15,6 +15,7 @@ from server.core.metrics.batches import HOUR_S, Batch, Cell, Cells, Taken, check
 from server.core.metrics.metrics import Metric
 from server.core.metrics.sums import EMPTY, Sums, merge
 from server.store import tables
+from server.store.flagsets import KEYS_PER_QUERY
 from server.store.mapping import compact
 
 FOLDED_AT_ONCE: Final = 5_000
@@ -127,7 +128,8 @@ def read_metric(connection: Connection, project: str, key: str) -> StoredMetric:
 def list_metrics(connection: Connection, project: str, *, keys: Collection[str] | None = None) -> list[StoredMetric]:
     """A project's metrics, or some of them, by key. Errors: StoreCorrupt."""
     query = select(tables.metrics).where(_METRICS.project == project).order_by(_METRICS.key)
-    if keys is not None:
+    # A project has not many more than a query takes.
+    if keys is not None and len(keys) <= KEYS_PER_QUERY:
         query = query.where(_METRICS.key.in_(keys))
     return [_stored(row) for row in connection.execute(query).mappings()]
 
@@ -210,6 +212,13 @@ def read_sums(connection: Connection, project: str, chosen: Chosen) -> tuple[Sum
         sums = merge(sums, Sums(*row[2:]))
         newest_s = max(newest_s, row[0] + row[1])
     return sums, datetime.fromtimestamp(newest_s, UTC) if newest_s else None
+
+
+def oldest_fine_s(connection: Connection) -> int | None:
+    """When the oldest sum begins that is not an hour's, in seconds since 1970; None when there is none."""
+    query = select(func.min(_SUMS.start_s)).where(_SUMS.width_s == METRIC_FINE_S)
+    found: int | None = connection.execute(query).scalar()
+    return found
 
 
 def fold(connection: Connection, *, now: datetime, limit: int = FOLDED_AT_ONCE) -> int:
