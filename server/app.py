@@ -36,6 +36,7 @@ from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
 from server.operations.identity import Identity
+from server.operations.metrics import Folding
 from server.operations.pace import Pace, Paces
 from server.operations.requests import RequestLog
 from server.operations.tokens import Tokens
@@ -52,7 +53,7 @@ from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
 from server.rpc.table import Table
 from server.scheduling.change_requests import ChangeRequestClock, DueChangeRequests
-from server.scheduling.clockwork import Clockwork
+from server.scheduling.clockwork import Clockwork, Timed
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
@@ -224,7 +225,8 @@ class _Managing:
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         applying = Applying(self._writer)
         self._change_requests = ChangeRequestClock(self.engine, applying, clock=_now)
-        self._clockwork = Clockwork(self.engine, [DueChangeRequests(self.engine, applying)], clock=_now)
+        timed: list[Timed] = [DueChangeRequests(self.engine, applying), Folding(self.engine)]
+        self._clockwork = Clockwork(self.engine, timed, clock=_now)
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)
         identity = Identity(

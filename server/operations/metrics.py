@@ -179,7 +179,7 @@ class Observing:
         return [acks[place] for place in range(len(batches))]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Folding:
     """Timed work: makes hours of old sums, and forgets what is too old."""
 

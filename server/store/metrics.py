@@ -90,7 +90,7 @@ class Chosen:
 
 def insert_metric(connection: Connection, project: str, metric: Metric, *, now: datetime) -> StoredMetric:
     """Keep a new metric. Errors: Conflict when there is one of its key, TooLarge when there are too many."""
-    keys = set(connection.execute(select(_METRICS.key).where(_METRICS.project == project)).scalars())
+    keys = _keys(connection, project)
     if metric.key in keys:
         raise Conflict(f"metric {metric.key!r} is in project {project!r} already")
     if len(keys) >= METRICS_MAX:
@@ -140,19 +140,27 @@ def apply_batches(
     """Sum up batches of one project, each once, and say what became of each."""
     named = {series.metric for batch in batches for series in batch.series}
     metrics = {each.metric.key: each.metric for each in list_metrics(connection, project, keys=named)}
+    known = _Known(metrics, () if named <= metrics.keys() else _keys(connection, project))
     producers = _Producers(connection, project, {batch.producer for batch in batches})
     cells: Cells = {}
     acks: list[Ack] = []
     for batch in batches:
-        acks.append(_take(batch, metrics, flags_of, producers, cells, now))
+        acks.append(_take(batch, known, flags_of, producers, cells, now))
     add_sums(connection, project, cells)
     producers.save(now)
     return acks
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    metrics: Mapping[str, Metric]
+    similar: Collection[str]
+    """Keys that one may have meant who named a metric that there is not."""
+
+
 def _take(
     batch: Batch,
-    metrics: Mapping[str, Metric],
+    known: "_Known",
     flags_of: FlagsOf,
     producers: "_Producers",
     cells: Cells,
@@ -167,7 +175,7 @@ def _take(
         return Ack(Taken.REFUSED, (Problem("", str(error)),))
     if not producers.note(batch.producer, batch.sequence):
         return Ack(Taken.DUPLICATE)
-    found, problems = sum_up(batch, metrics=metrics, flags=flags, now=now)
+    found, problems = sum_up(batch, metrics=known.metrics, flags=flags, now=now, similar=known.similar)
     for cell, sums in found.items():
         cells[cell] = merge(cells.get(cell, EMPTY), sums)
     return Ack(Taken.APPLIED, tuple(problems))
@@ -310,6 +318,10 @@ def _delete_cells(connection: Connection, rows: Sequence[Any]) -> None:
     if doomed:
         where = " AND ".join(f"{name} = :of_{name}" for name in names)
         connection.execute(text(f"DELETE FROM metric_sum WHERE {where}"), doomed)
+
+
+def _keys(connection: Connection, project: str) -> set[str]:
+    return set(connection.execute(select(_METRICS.key).where(_METRICS.project == project)).scalars())
 
 
 def _document(metric: Metric) -> str:

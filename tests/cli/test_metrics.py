@@ -12,7 +12,7 @@ from tests.cli.servers import Start, serving
 def metric(run: Run, start: Start, tmp_path: Path) -> Run:
     """The commands, with a server over the sample shop."""
     assert 0 == run("import", SAMPLES).code
-    told = serving(start())
+    told = serving(start("--json"))
 
     def call(*arguments: str) -> Ran:
         return run("metric", *arguments, FLAGSTAFF_SERVER=f"127.0.0.1:{told['grpc_port']}")

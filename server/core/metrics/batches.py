@@ -101,13 +101,21 @@ def check_batch(batch: Batch) -> None:
 
 
 def sum_up(
-    batch: Batch, *, metrics: Mapping[str, Metric], flags: Collection[str], now: datetime
+    batch: Batch,
+    *,
+    metrics: Mapping[str, Metric],
+    flags: Collection[str],
+    now: datetime,
+    similar: Collection[str] = (),
 ) -> tuple[Cells, list[Problem]]:
-    """The sums of what can be taken of a batch, and why the rest cannot; a series is taken whole or not at all."""
+    """The sums of what can be taken of a batch, and why the rest cannot; a series is taken whole or not at all.
+
+    `similar` are further keys of metrics, for hints.
+    """
     cells: Cells = {}
     problems: list[Problem] = []
     for place, series in enumerate(batch.series):
-        problem = _problem(series, metrics, flags, now)
+        problem = _problem(series, metrics, flags, now, similar)
         if problem is not None:
             problems.append(Problem(f"/series/{place}/{problem[0]}", problem[1]))
         elif series.values:
@@ -133,11 +141,15 @@ def follows(newest: int, seen: int, sequence: int) -> tuple[int, int] | None:
 
 
 def _problem(
-    series: Series, metrics: Mapping[str, Metric], flags: Collection[str], now: datetime
+    series: Series,
+    metrics: Mapping[str, Metric],
+    flags: Collection[str],
+    now: datetime,
+    similar: Collection[str],
 ) -> tuple[str, str] | None:
     metric = metrics.get(series.metric)
     if metric is None:
-        return "metric", f"there is no metric {shown(series.metric)}{suggestion(series.metric, metrics)}"
+        return "metric", f"there is no metric {shown(series.metric)}{suggestion(series.metric, similar or metrics)}"
     if series.flag and series.flag not in flags:
         return "flag", f"there is no flag {shown(series.flag)} in this environment"
     if series.variant and not series.flag:
