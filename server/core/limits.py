@@ -109,6 +109,43 @@ SIMULATED_CONTEXTS_MAX: Final = 10_000
 SIMULATED_EVALUATIONS_MAX: Final = 1_000_000
 """Contexts times affected flags of one simulation; with more flags, fewer contexts are evaluated."""
 
+METRICS_MAX: Final = 1_000
+"""Of one project."""
+
+METRIC_UNIT_CHARS_MAX: Final = 32
+METRIC_STEPS_MAX: Final = 1_000
+"""The step that an observation names is less."""
+
+OBSERVED_VALUE_MAX: Final = 1e100
+"""The size of an observed value; the square of a greater one could not be summed up."""
+
+OBSERVATIONS_PER_BATCH_MAX: Final = 10_000
+SERIES_PER_BATCH_MAX: Final = 1_000
+PRODUCER_CHARS_MAX: Final = 128
+PRODUCER_WINDOW: Final = 62
+"""How far behind its producer's newest batch one may be and still be taken."""
+
+PRODUCER_DAYS: Final = 7
+"""A producer from which nothing came for so long is forgotten; what it sends again then counts again."""
+
+METRIC_DAYS: Final = 90
+"""Sums of older hours are forgotten, and older observations not taken."""
+
+METRIC_FINE_S: Final = 10
+"""Sums are kept by such a stretch of time, for windows that end now,"""
+
+METRIC_FINE_KEPT_S: Final = 2 * 3_600
+"""for so long, and by the hour from then on."""
+
+BATCHES_PER_COMMIT_MAX: Final = 64
+BATCHES_WAITING_MAX: Final = 256
+"""Batches of observations that wait for their commit; who sends more waits for room."""
+
+BATCHES_PER_STREAM_MAX: Final = 16
+"""Batches of one stream that are not acknowledged yet."""
+
+SUMS_PER_REPLY_MAX: Final = 10_000
+
 CHANGE_REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 """What one change request asks for, as it is stored."""
 
@@ -150,40 +187,3 @@ LAUNCH_PLANS_CLOSED_MAX: Final = 1_000
 
 LAUNCH_STEPS_MAX: Final = 2_000
 """What may happen to one launch plan at the hands of people: answers, approvals, shifts."""
-
-METRICS_MAX: Final = 1_000
-"""Of one project."""
-
-METRIC_UNIT_CHARS_MAX: Final = 32
-METRIC_STEPS_MAX: Final = 1_000
-"""The step that an observation names is less."""
-
-OBSERVED_VALUE_MAX: Final = 1e100
-"""The size of an observed value; the square of a greater one could not be summed up."""
-
-OBSERVATIONS_PER_BATCH_MAX: Final = 10_000
-SERIES_PER_BATCH_MAX: Final = 1_000
-PRODUCER_CHARS_MAX: Final = 128
-PRODUCER_WINDOW: Final = 62
-"""How far behind its producer's newest batch one may be and still be taken."""
-
-PRODUCER_DAYS: Final = 7
-"""A producer from which nothing came for so long is forgotten; what it sends again then counts again."""
-
-METRIC_DAYS: Final = 90
-"""Sums of older hours are forgotten, and older observations not taken."""
-
-METRIC_FINE_S: Final = 10
-"""Sums are kept by such a stretch of time, for windows that end now,"""
-
-METRIC_FINE_KEPT_S: Final = 2 * 3_600
-"""for so long, and by the hour from then on."""
-
-BATCHES_PER_COMMIT_MAX: Final = 64
-BATCHES_WAITING_MAX: Final = 256
-"""Batches of observations that wait for their commit; who sends more waits for room."""
-
-BATCHES_PER_STREAM_MAX: Final = 16
-"""Batches of one stream that are not acknowledged yet."""
-
-SUMS_PER_REPLY_MAX: Final = 10_000
