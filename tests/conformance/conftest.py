@@ -1,10 +1,8 @@
 """Start servers and clients, and define the steps of flagd-testbed's features over them."""
 
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -16,7 +14,7 @@ from tests.conformance import launchpad as launchpads
 from tests.conformance import live, testbed
 from tests.conformance.cases import Case, converted, option, same
 from tests.conformance.certificates import Certificates, make_certificates
-from tests.conformance.installations import COMMANDS, Unavailable
+from tests.conformance.installations import command
 from tests.conformance.processes import (
     Driver,
     DriverOf,
@@ -116,31 +114,12 @@ def driver_of(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Con
             key = (client, port or 0, str(sorted(options.items())))
             if key not in started:
                 log = folder / f"{client}-{len(started)}.log"
-                started[key] = start_driver(_command(client), options, port=port, log=log)
+                started[key] = start_driver(command(client), options, port=port, log=log)
                 stack.callback(started[key].stop)
                 pytestconfig.stash[LOGS].append(log)
             return started[key]
 
         yield get
-
-
-def _command(client: str) -> list[str]:
-    found = _installed(client)
-    if isinstance(found, list):
-        return found
-    # In CI nothing is left out in silence.
-    if os.environ.get("CI") == "true":
-        raise found
-    pytest.skip(f"the {client} client cannot be had here: {found}")
-
-
-@cache
-def _installed(client: str) -> list[str] | Unavailable:
-    # A registry that cannot be reached is asked once, not once a case.
-    try:
-        return COMMANDS[client]()
-    except Unavailable as error:
-        return error
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +168,7 @@ def watch(request: pytest.FixtureRequest, suite: Suite, tmp_path: Path) -> Itera
             certificates = request.getfixturevalue("certificates")
             port = _port_for(kind, request, suite=suite)
             standing = live.options_of(kind, suite.mode, port=port, certificates=certificates)
-            driver = start_driver(_command(suite.client), {**standing, **options}, port=port, log=log)
+            driver = start_driver(command(suite.client), {**standing, **options}, port=port, log=log)
             stack.callback(driver.stop)
             logs.append(log)
             stack.callback(logs.remove, log)

@@ -6,8 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 CLIENTS: Final = Path(__file__).parent / "clients"
 CACHE_VARIABLE: Final = "FLAGSTAFF_CLIENTS_CACHE"
@@ -75,6 +78,26 @@ RPC_CLIENTS: Final = ("python", "wire", "node", "java")
 
 IN_PROCESS_CLIENTS: Final = ("python", "node", "java", "go")
 """Clients that are sent the flags, with the option `"resolver": "in-process"`."""
+
+
+def command(client: str) -> list[str]:
+    """How a client is started. Where it cannot be had the test is skipped; in CI it fails."""
+    found = _found(client)
+    if isinstance(found, list):
+        return found
+    # In CI nothing is left out in silence.
+    if os.environ.get("CI") == "true":
+        raise found
+    pytest.skip(f"the {client} client cannot be had here: {found}")
+
+
+@cache
+def _found(client: str) -> list[str] | Unavailable:
+    # A registry that cannot be reached is asked once, not once a case.
+    try:
+        return COMMANDS[client]()
+    except Unavailable as error:
+        return error
 
 
 def tool(name: str) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -62,16 +63,24 @@ Start: TypeAlias = Callable[..., Group]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start servers, and end them after the test."""
+    with starting(tmp_path) as begin:
+        yield begin
+
+
+@contextmanager
+def starting(directory: Path, **variables: str) -> Iterator[Start]:
+    """Start servers in a directory, and end them after the block."""
     groups: list[Group] = []
     ours = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
-    environment = {**ours, "PYTHONPATH": str(ROOT), "FLAGSTAFF_DATABASE_URL": f"sqlite:///{tmp_path / 'flags.db'}"}
+    database = {"FLAGSTAFF_DATABASE_URL": f"sqlite:///{directory / 'flags.db'}"}
+    environment = {**ours, "PYTHONPATH": str(ROOT), **database, **variables}
 
     def begin(*options: str, wait: bool = True) -> Group:
-        log = tmp_path / f"log-{len(groups)}"
+        log = directory / f"log-{len(groups)}"
         command = [sys.executable, "-m", "server", "serve", "--json", *FREE_PORTS, *options]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=output, text=True
+                command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=output, text=True
             )
         group = Group(process, log)
         groups.append(group)
@@ -81,13 +90,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
             group.told = json.loads(line)
         return group
 
-    yield begin
-    for group in groups:
-        # Its workers end by themselves then.
-        group.process.kill()
-        group.process.communicate()
-        for pid in group.told.get("workers", ()):
-            eventually(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+    try:
+        yield begin
+    finally:
+        for group in groups:
+            # Its workers end by themselves then.
+            group.process.kill()
+            group.process.communicate()
+            for pid in group.told.get("workers", ()):
+                eventually(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:

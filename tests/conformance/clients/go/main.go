@@ -11,6 +11,8 @@ import (
 
 	flagd "github.com/open-feature/go-sdk-contrib/providers/flagd/pkg"
 	"github.com/open-feature/go-sdk/openfeature"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 )
 
 const providerModule = "github.com/open-feature/go-sdk-contrib/providers/flagd"
@@ -21,7 +23,18 @@ type config struct {
 	DeadlineMs int
 	Selector   string
 	Resolver   string
+	CertPath   string
+	Token      string
 }
+
+// Sent with every call, by TLS only.
+type bearer string
+
+func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(token)}, nil
+}
+
+func (bearer) RequireTransportSecurity() bool { return true }
 
 type question struct {
 	Type    string
@@ -91,6 +104,16 @@ func connect(options config) error {
 	}
 	if options.Selector != "" {
 		given = append(given, flagd.WithSelector(options.Selector))
+	}
+	if options.Token != "" {
+		secure, err := credentials.NewClientTLSFromFile(options.CertPath, "")
+		if err != nil {
+			return err
+		}
+		given = append(given, flagd.WithGrpcDialOptionsOverride([]grpc.DialOption{
+			grpc.WithTransportCredentials(secure),
+			grpc.WithPerRPCCredentials(bearer(options.Token)),
+		}))
 	}
 	provider, err := flagd.NewProvider(given...)
 	if err != nil {

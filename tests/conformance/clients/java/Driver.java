@@ -11,12 +11,15 @@ import dev.openfeature.sdk.MutableContext;
 import dev.openfeature.sdk.MutableStructure;
 import dev.openfeature.sdk.OpenFeatureAPI;
 import dev.openfeature.sdk.Value;
+import io.grpc.Metadata;
+import io.grpc.stub.MetadataUtils;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 
@@ -55,11 +58,20 @@ public final class Driver {
             .resolverType(inProcess ? Config.Resolver.IN_PROCESS : Config.Resolver.RPC)
             .host(config.get("host").asText())
             .port(config.get("port").asInt())
-            .tls(false)
+            .tls(config.path("tls").asBoolean(false))
             .cacheType(config.path("cache").asText("disabled"))
             .deadline(config.get("deadlineMs").asInt());
         if (config.hasNonNull("selector")) {
             options.selector(config.get("selector").asText());
+        }
+        if (config.hasNonNull("certPath")) {
+            options.certPath(config.get("certPath").asText());
+        }
+        if (config.hasNonNull("token")) {
+            var headers = new Metadata();
+            var name = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+            headers.put(name, "Bearer " + config.get("token").asText());
+            options.clientInterceptors(List.of(MetadataUtils.newAttachHeadersInterceptor(headers)));
         }
         try {
             OpenFeatureAPI.getInstance().setProviderAndWait(new FlagdProvider(options.build()));

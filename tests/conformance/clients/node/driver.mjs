@@ -7,6 +7,7 @@ import { join } from 'node:path';
 const require = createRequire(join(process.argv[2], 'package.json'));
 const { OpenFeature } = require('@openfeature/server-sdk');
 const { FlagdProvider } = require('@openfeature/flagd-provider');
+const { credentials, Metadata } = require('@grpc/grpc-js');
 const { dependencies } = require(join(process.argv[2], 'package.json'));
 
 const METHODS = {
@@ -22,13 +23,28 @@ const say = (message) => process.stdout.write(JSON.stringify(message) + '\n');
 // Standard output carries answers only.
 const quiet = { error() {}, warn() {}, info() {}, debug() {} };
 
+// The provider has no option for a token, so its credentials get one where they are made.
+function sendToken(token) {
+  const { createSsl } = credentials;
+  const bearer = credentials.createFromMetadataGenerator((_, done) => {
+    const metadata = new Metadata();
+    metadata.set('authorization', `Bearer ${token}`);
+    done(null, metadata);
+  });
+  credentials.createSsl = (...files) => credentials.combineChannelCredentials(createSsl(...files), bearer);
+}
+
 async function connect(config) {
+  if (config.token !== undefined) {
+    sendToken(config.token);
+  }
   const provider = new FlagdProvider(
     {
       resolverType: config.resolver ?? 'rpc',
       host: config.host,
       port: config.port,
-      tls: false,
+      tls: config.tls ?? false,
+      certPath: config.certPath,
       selector: config.selector,
       cache: config.cache ?? 'disabled',
       deadlineMs: config.deadlineMs,

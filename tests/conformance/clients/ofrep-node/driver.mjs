@@ -24,6 +24,9 @@ const quiet = { error() {}, warn() {}, info() {}, debug() {} };
 
 async function connect(config) {
   const headers = config.selector === undefined ? [] : [['flagd-selector', config.selector]];
+  if (config.token !== undefined) {
+    headers.push(['authorization', `Bearer ${config.token}`]);
+  }
   const provider = new OFREPProvider({ baseUrl: `http://${config.host}:${config.port}`, headers });
   await OpenFeature.setLogger(quiet).setProviderAndWait(provider);
 }

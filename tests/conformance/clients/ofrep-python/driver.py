@@ -15,6 +15,8 @@ def main() -> None:
     """Connect as the first line says, then answer one line with one line until the input ends."""
     config = json.loads(sys.stdin.readline())
     headers = {"flagd-selector": config["selector"]} if "selector" in config else {}
+    if "token" in config:
+        headers["authorization"] = f"Bearer {config['token']}"
     base_url, timeout_s = f"http://{config['host']}:{config['port']}", config["deadlineMs"] / 1000
     api.set_provider_and_wait(OFREPProvider(base_url, headers_factory=lambda: headers, timeout=timeout_s))
     _say({"ready": True, "error": None, "client": f"ofrep-python {version('openfeature-provider-ofrep')}"})

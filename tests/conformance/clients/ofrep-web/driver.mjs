@@ -35,7 +35,12 @@ async function connect(config) {
   await page.goto(`http://127.0.0.1:${pages.address().port}/`);
   baseUrl = `http://${config.host}:${config.port}`;
   const context = config.context ?? {};
-  await page.evaluate((options) => window.connect(options), { baseUrl, selector: config.selector, context });
+  await page.evaluate((options) => window.connect(options), {
+    baseUrl,
+    selector: config.selector,
+    token: config.token,
+    context,
+  });
 }
 
 async function answer(message) {

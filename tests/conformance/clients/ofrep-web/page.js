@@ -12,8 +12,11 @@ const METHODS = {
 
 const changes = [];
 
-window.connect = async ({ baseUrl, selector, context }) => {
+window.connect = async ({ baseUrl, selector, token, context }) => {
   const headers = selector === undefined ? [] : [['flagd-selector', selector]];
+  if (token !== undefined) {
+    headers.push(['authorization', `Bearer ${token}`]);
+  }
   // Without the cache of the browser, so that every answer is the server's.
   const provider = new OFREPWebProvider({ baseUrl, headers, cacheMode: 'disabled' });
   OpenFeature.addHandler(ProviderEvents.ConfigurationChanged, (event) => changes.push({ flags: event?.flagsChanged ?? [] }));

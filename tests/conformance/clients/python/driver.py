@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from enum import Enum
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
+import grpc
 from openfeature import api
 from openfeature.client import OpenFeatureClient
 from openfeature.contrib.provider.flagd import FlagdProvider
@@ -28,7 +30,7 @@ EVENTS: Final = {
     "change": ProviderEvent.PROVIDER_CONFIGURATION_CHANGED,
 }
 CONVERTERS: Final[Mapping[str, Callable[[str], Any]]] = {"cache": CacheType, "resolver": ResolverType}
-NOT_OPTIONS: Final = {"wait"}
+NOT_OPTIONS: Final = {"wait", "token"}
 
 
 class Events:
@@ -85,6 +87,11 @@ def main() -> None:
 def _connect(config: dict[str, Any]) -> str | None:
     options = _options({name: value for name, value in config.items() if name not in NOT_OPTIONS})
     options["resolver_type"] = options.pop("resolver", ResolverType.RPC)
+    if "token" in config:
+        authority = Path(options.pop("cert_path")).read_bytes()
+        options["channel_credentials"] = grpc.composite_channel_credentials(
+            grpc.ssl_channel_credentials(authority), grpc.access_token_call_credentials(config["token"])
+        )
     provider = FlagdProvider(**{"tls": False, "cache": CacheType.DISABLED, **options})
     try:
         (api.set_provider_and_wait if config.get("wait", True) else api.set_provider)(provider)
