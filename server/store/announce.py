@@ -5,16 +5,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
 from server.store import tables
-from server.store.statements import Statement, insert_rows, update_rows
-
-_SEQUENCE: Final = Statement(
-    select(tables.projects.c.event_sequence).where(tables.projects.c.key == bindparam("of_project"))
-)
+from server.store.standing import Standing, read_standing
+from server.store.statements import insert_rows, update_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +23,14 @@ class Announcement:
     at: datetime
 
 
-def announce(connection: Connection, project: str, *, announcements: Sequence[Announcement]) -> None:
-    """Give each event its id and its place in the project's one order, and keep it until it is delivered."""
-    (last,) = _SEQUENCE.first(connection, of_project=project) or (0,)
+def announce(
+    connection: Connection, project: str, *, announcements: Sequence[Announcement], standing: Standing | None = None
+) -> None:
+    """Give each event its id and its place in the project's one order, and keep it until it is delivered.
+
+    The order ends as `standing` says.
+    """
+    last = (standing or read_standing(connection, project)).event_sequence
     rows = [
         {
             "project": project,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Engine, Select, bindparam, func, or_, select
+from sqlalchemy import Connection, Engine, Select, func, or_, select
 from sqlalchemy.exc import OperationalError
 
 from server.core.audit import GENESIS, ROW, SERVER_TRAIL, AuditEntry, Row, chain_hash
@@ -13,7 +13,8 @@ from server.core.trails import Mark, Verification, Verified
 from server.store import tables
 from server.store.columns import stored_instant
 from server.store.engine import reading, strictly_decoded
-from server.store.statements import Statement, insert_rows
+from server.store.standing import Standing, read_standing
+from server.store.statements import insert_rows
 
 PAGE_ROWS: Final = 5_000
 """Entries that one transaction reads for a verification; a driver may have all of them in memory."""
@@ -31,12 +32,6 @@ _COLUMNS: Final = tables.audit_entries.c
 _NAMES: Final = tuple(field.name for field in fields(AuditEntry))
 # Instants as the driver gives them: making them takes as long as reading all the rest.
 _ROW_COLUMNS: Final = tuple(_COLUMNS[name] if name != "at" else stored_instant(_COLUMNS.at) for name in ROW)
-_LAST: Final = Statement(
-    select(_COLUMNS.sequence, _COLUMNS.hash)
-    .where(_COLUMNS.project == bindparam("of_project"))
-    .order_by(_COLUMNS.sequence.desc())
-    .limit(1)
-)
 _EXACT: Final = ("environment", "actor", "action", "subject_kind", "subject_key", "cause", "request_id")
 _SEARCHED: Final = ("subject_key", "actor", "action", "reason", "cause", "before", "after")
 
@@ -68,16 +63,12 @@ class EntryFilter:
         return self.request_id is not None or (self.subject_kind is not None and self.subject_key is not None)
 
 
-def next_sequence(connection: Connection, project: str) -> int:
-    """The number that the project's next entry will get; it stays so for whoever holds the write lock."""
-    row = _LAST.first(connection, of_project=project)
-    return 1 if row is None else int(row[0]) + 1
-
-
-def append_entries(connection: Connection, project: str, *, entries: Sequence[AuditEntry]) -> None:
-    """Chain entries to the project's trail; their sequence and hashes are set here."""
-    row = _LAST.first(connection, of_project=project)
-    sequence, previous = (0, GENESIS) if row is None else (row[0], row[1])
+def append_entries(
+    connection: Connection, project: str, *, entries: Sequence[AuditEntry], standing: Standing | None = None
+) -> None:
+    """Chain entries to the project's trail, which ends as `standing` says; their sequence and hashes are set here."""
+    standing = standing or read_standing(connection, project)
+    sequence, previous = standing.entry_sequence, standing.entry_hash
     chained = []
     for entry in entries:
         sequence += 1

@@ -46,10 +46,18 @@ from server.store.keylists import bring_keys, check_key_bytes, load_key_lists, s
 from server.store.neighbourhood import load_neighbourhood, refuse_damaged, subjects_of, with_keys
 from server.store.orders import Committed, Observe, Order, Part, Seen, check_order, observe_nothing
 from server.store.places import empty_environment, save_environment_event, save_project_event
-from server.store.projects import find_project
 from server.store.repeats import answered_before, note_answer
 from server.store.saving import Cause
-from server.store.sync_sizes import check_sync_sizes, removed_sync_bytes, unsent_flags
+from server.store.standing import Place, find_place, read_standing
+from server.store.sync_sizes import (
+    SyncCount,
+    check_total,
+    count_change,
+    forget_counts,
+    note_counts,
+    total_of,
+    unsent_flags,
+)
 from server.store.tokens import end_tokens
 from server.store.turns import take_turn
 from server.store.versions import NO_VERSIONS, Thing, check_flag_versions, check_versions
@@ -191,7 +199,8 @@ def _commit(connection: Connection, order: Order) -> dict[str, Committed]:
 def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     if not part.environment:
         return _commit_project(connection, order, part)
-    stored = _find(connection, order, part)
+    place = _find(connection, order, part)
+    stored = None if place is None else place.environment
     before = _nothing_yet(connection, order, part) if stored is None else stored
     check_versions(connection, before.environment, expected=part.expected_versions)
     check_flag_versions(connection, order.project, expected=part.expected_flags)
@@ -210,7 +219,8 @@ def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     if not events:
         return Committed(before.revision, (), Touched(before.revision), unchanged=True)
     order.permit(before.environment, events)
-    return _write(connection, order, decide(before, near, after=after, events=events))
+    standing = None if place is None else place.standing
+    return _write(connection, order, decide(before, standing, near, after=after, events=events))
 
 
 def _nothing_yet(connection: Connection, order: Order, part: Part) -> StoredEnvironment:
@@ -221,11 +231,11 @@ def _nothing_yet(connection: Connection, order: Order, part: Part) -> StoredEnvi
 
 def _commit_project(connection: Connection, order: Order, part: Part) -> Committed:
     """Make the changes of a part that belong to no environment."""
-    _find(connection, order, part)
+    place = _find(connection, order, part)
     where = Environment(order.project, "")
     check_versions(connection, where, expected=part.expected_versions)
     changes = [change for change in part.changes if isinstance(change, CreateProject | UpdateProject | DeleteProject)]
-    events = apply_to_project(find_project(connection, order.project), changes)
+    events = apply_to_project(None if place is None else place.project, changes)
     if not events:
         return Committed(0, (), Touched(0), unchanged=True)
     order.permit(where, events)
@@ -242,14 +252,14 @@ def _concerns_all(part: Part) -> bool:
     return any(isinstance(change, UpdateEnvironment) and change.bucketing is not None for change in part.changes)
 
 
-def _find(connection: Connection, order: Order, part: Part) -> StoredEnvironment | None:
-    has_project = find_project(connection, order.project) is not None
+def _find(connection: Connection, order: Order, part: Part) -> Place | None:
+    place = find_place(connection, project=order.project, environment=part.environment)
     creates_project = any(isinstance(change, CreateProject) for change in part.changes)
-    if has_project and creates_project:
+    if place is not None and creates_project:
         raise Conflict(f"project {order.project!r} exists already")
-    if not has_project and not creates_project:
+    if place is None and not creates_project:
         raise NotFound(f"project {order.project!r} does not exist; create it first")
-    stored = find_environment(connection, project=order.project, environment=part.environment)
+    stored = None if place is None else place.environment
     creates = any(isinstance(change, CreateEnvironment) for change in part.changes)
     flag_set = order.flag_set(part)
     if stored is not None and creates:
@@ -257,7 +267,7 @@ def _find(connection: Connection, order: Order, part: Part) -> StoredEnvironment
     if stored is None and part.environment and not creates:
         raise NotFound(f"environment {flag_set!r} does not exist; create it first")
     _check_revision(flag_set, stored, part)
-    return stored
+    return place
 
 
 def check_revision(connection: Connection, project: str, part: Part) -> None:
@@ -292,24 +302,43 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
         if other.events:
             order.permit(other.environment, other.events)
     elsewhere = [record for other in planned for record in other.records]
-    removed_bytes = removed_sync_bytes(connection, decision)
-    _save(connection, order, decision)
+    count = count_change(
+        decision.before, decision.near, decision.after, events=decision.events, written=decision.flag_texts
+    )
+    _save(connection, order, decision, count)
     _save_key_lists(connection, decision)
     _check_sizes(connection, decision)
-    # What is turned off takes less room, and must be possible in a set that has become too large.
-    with suppress(TooLarge) if all(map(is_kill, decision.events)) else nullcontext():
-        check_sync_sizes(connection, decision, removed_bytes=removed_bytes, elsewhere=elsewhere)
-    saving.save_records(connection, order.why, records=[*records(decision), *elsewhere], damaged=decision.near.damaged)
+    for other in planned:
+        note_counts(connection, other.count)
+    saving.save_records(
+        connection,
+        order.why,
+        records=[*records(decision), *elsewhere],
+        damaged=decision.near.damaged,
+        standing=decision.standing,
+        totals=_totals(connection, decision, [count, *(other.count for other in planned)]),
+    )
     return Committed(
         decision.revision,
         decision.events,
         touched_of(decision.revision, [(event.kind, event.key) for event in decision.events]),
         elsewhere={record.environment: record.revision for record in elsewhere},
-        unsent=unsent_flags(decision),
+        unsent=unsent_flags(decision.after, decision.events),
     )
 
 
-def _save(connection: Connection, order: Order, decision: Decision) -> None:
+def _totals(connection: Connection, decision: Decision, counts: Sequence[SyncCount]) -> dict[str, int | None]:
+    """The bytes of environments whose flags are saved. Errors: TooLarge when one of these flag sets no longer fits."""
+    totals: dict[str, int | None] = {}
+    for count in counts:
+        totals[count.environment.key] = total = total_of(connection, count)
+        # What is turned off takes less room, and must be possible in a set that has become too large.
+        with suppress(TooLarge) if all(map(is_kill, decision.events)) else nullcontext():
+            check_total(count, total)
+    return totals
+
+
+def _save(connection: Connection, order: Order, decision: Decision, count: SyncCount) -> None:
     now = order.why.now
     environment, near, events = decision.after.environment, decision.near, decision.events
     for event in events:
@@ -318,6 +347,8 @@ def _save(connection: Connection, order: Order, decision: Decision) -> None:
         if isinstance(event, EnvironmentDeleted):
             empty_environment(connection, environment, revision=decision.revision, now=now)
             end_tokens(connection, Scope(environment.project, environment.key), order.why)
+    forget_counts(connection, count)
+    standing = decision.standing or read_standing(connection, environment.project)
     saving.save_segments(
         connection,
         environment,
@@ -331,6 +362,8 @@ def _save(connection: Connection, order: Order, decision: Decision) -> None:
         flags={key: (decision.after.flags[key], text) for key, text in decision.flag_texts.items()},
         removed=[event.key for event in events if isinstance(event, FlagRemoved)],
         stored=near,
+        count=count,
+        version=standing.entry_sequence + 1,
     )
     saving.save_references(connection, environment, events=events, damaged=near.damaged)
 

@@ -37,6 +37,7 @@ from server.store.mapping import (
 )
 from server.store.neighbourhood import Neighbourhood, is_placeholder
 from server.store.saving import Record
+from server.store.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class Decision:
     """The flag set before and after, what happened between, and the texts that will say so."""
 
     before: StoredEnvironment
+    standing: Standing | None
+    """Of the project; None when it is not there yet, or something else is written before the records."""
+
     near: Neighbourhood
     after: FlagSet
     events: tuple[Event, ...]
@@ -59,6 +63,7 @@ class Decision:
 
 def decide(
     before: StoredEnvironment,
+    standing: Standing | None,
     near: Neighbourhood,
     *,
     after: FlagSet,
@@ -69,7 +74,10 @@ def decide(
     segments = {
         event.key: segment_text(event.after) for event in events if isinstance(event, SegmentCreated | SegmentUpdated)
     }
-    return Decision(before, near, after, events, flags, segments)
+    if any(isinstance(event, EnvironmentDeleted) for event in events):
+        # Tokens end with it, which the trail tells first.
+        standing = None
+    return Decision(before, standing, near, after, events, flags, segments)
 
 
 def _flag_text(near: Neighbourhood, event: FlagCreated | FlagUpdated) -> FlagText:

@@ -1,9 +1,11 @@
 """Carry a flag's shared part into the other environments that configure it, or refuse where it would not fit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from server.core.audit import canonical_json
 from server.core.definitions.flagsets import check_flag_set
@@ -16,8 +18,21 @@ from server.store import tables
 from server.store.environments import read_environment
 from server.store.flagsets import in_parts
 from server.store.mapping import FlagText, parse, parse_flag
-from server.store.neighbourhood import load_neighbourhood
+from server.store.neighbourhood import ONE_BY_ONE_MAX, load_neighbourhood
 from server.store.saving import Record
+from server.store.statements import Statement
+from server.store.sync_sizes import SyncCount, count_shared
+
+_COLUMNS: Final = tables.flag_configs.c
+_ELSEWHERE: Final = Statement(
+    select(_COLUMNS.environment, _COLUMNS.key)
+    .where(
+        _COLUMNS.project == bindparam("own_project"),
+        _COLUMNS.key == bindparam("own_key"),
+        _COLUMNS.environment != bindparam("own_environment"),
+    )
+    .order_by(_COLUMNS.environment)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class Elsewhere:
     after: FlagSet
     records: tuple[Record, ...]
     events: tuple[FlagUpdated, ...]
+    count: SyncCount
 
     @property
     def environment(self) -> Environment:
@@ -73,17 +89,18 @@ def plan_elsewhere(
 def _configured_elsewhere(
     connection: Connection, here: Environment, *, keys: Mapping[str, SharedChange]
 ) -> dict[str, list[str]]:
-    columns = tables.flag_configs.c
-    query = (
-        select(columns.environment, columns.key)
-        .where(columns.project == here.project, columns.environment != here.key)
-        .order_by(columns.environment, columns.key)
-    )
     found: dict[str, list[str]] = {}
-    if keys:
-        for part in in_parts(query, columns.key, keys):
-            for environment, key in connection.execute(part):
-                found.setdefault(environment, []).append(key)
+    if len(keys) <= ONE_BY_ONE_MAX:
+        of = {"own_project": here.project, "own_environment": here.key}
+        rows: Iterable[Any] = [row for key in sorted(keys) for row in _ELSEWHERE.all(connection, **of, own_key=key)]
+    else:
+        query = select(_COLUMNS.environment, _COLUMNS.key).where(
+            _COLUMNS.project == here.project, _COLUMNS.environment != here.key
+        )
+        parts = in_parts(query.order_by(_COLUMNS.environment, _COLUMNS.key), _COLUMNS.key, keys)
+        rows = chain.from_iterable(connection.execute(part) for part in parts)
+    for environment, key in rows:
+        found.setdefault(environment, []).append(key)
     return found
 
 
@@ -116,6 +133,8 @@ def _plan_one(
         after,
         tuple(_record(environment, stored.revision + 1, change, near.config_texts[change.key]) for change in sound),
         tuple(FlagUpdated(key, before.flags[key], definition) for key, definition in definitions.items()),
+        # A set that is not sound may not even be possible to write out; it is refused.
+        count_shared(stored, near, after, changed=() if found.errors else definitions),
     )
 
 

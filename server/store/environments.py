@@ -1,6 +1,6 @@
 """List environments with the revision that each is at."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,11 +18,13 @@ _TABLE: Final = tables.environments.c
 _SWITCHES: Final = ("critical", "sync")
 # As they are stored: a value of another type must show as damaged, not fail inside the driver. What is not asked for,
 # such as when the row was made, can harm nobody.
-_QUERY: Final = select(
+STORED: Final = (
     *(_TABLE[name] for name in ENVIRONMENT_COLUMNS if name not in _SWITCHES),
     *(type_coerce(_TABLE[name], Integer).label(name) for name in _SWITCHES),
     _TABLE.revision,
-).where(_TABLE.deleted_at.is_(None))
+    _TABLE.sync_total,
+)
+_QUERY: Final = select(*STORED).where(_TABLE.deleted_at.is_(None))
 _ONE: Final = Statement(_QUERY.where(_TABLE.project == bindparam("own_project"), _TABLE.key == bindparam("own_key")))
 _NAMES: Final = tuple(column.key for column in _QUERY.selected_columns)
 _SCHEMES: Final = frozenset(scheme.value for scheme in Bucketing)
@@ -34,6 +36,8 @@ class StoredEnvironment:
 
     environment: Environment
     revision: int
+    sync_total: int | None = None
+    """What its flags take of the text for in-process clients; None when that is not known."""
 
 
 def _leave_out(_name: str, _why: str) -> None:
@@ -59,7 +63,12 @@ def list_environments(
 def find_environment(connection: Connection, *, project: str, environment: str) -> StoredEnvironment | None:
     """One environment, or None. Errors: StoreCorrupt when its row cannot be used."""
     row = _ONE.first(connection, own_project=project, own_key=environment)
-    return None if row is None else _stored(dict(zip(_NAMES, row, strict=True)))
+    return None if row is None else stored_environment(row)
+
+
+def stored_environment(row: Sequence[Any]) -> StoredEnvironment:
+    """What a row of the columns STORED says. Errors: StoreCorrupt when it cannot be used."""
+    return _stored(dict(zip(_NAMES, row, strict=True)))
 
 
 def last_revision(connection: Connection, *, project: str, environment: str) -> int:
@@ -89,4 +98,5 @@ def _stored(row: Mapping[Any, Any]) -> StoredEnvironment:
     if problem:
         place = shown(f"{row['project']}/{row['key']}")
         raise StoreCorrupt(f"the stored environment {place} is damaged ({problem}); mend its row, or restore a backup")
-    return StoredEnvironment(environment_from_row(row), row["revision"])
+    total = row["sync_total"]
+    return StoredEnvironment(environment_from_row(row), row["revision"], total if type(total) is int else None)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, literal, select, union_all
 
 from server.core import references
 from server.core.changes import (
@@ -45,26 +45,26 @@ REFERRING: Final[Edge] = ("target_kind", "target_key", "kind", "key")
 REFERRED: Final[Edge] = ("kind", "key", "target_kind", "target_key")
 
 
-def _edges(edge: Edge) -> Statement:
+def _edges(edge: Edge) -> Select[Any]:
     table = tables.references.c
     from_kind, from_key, to_kind, to_key = (table[name] for name in edge)
-    return Statement(
-        select(to_kind, to_key).where(
-            table.project == bindparam("of_project"),
-            table.environment == bindparam("of_environment"),
-            from_kind == bindparam("of_kind"),
-            from_key == bindparam("of_key"),
-        )
+    return select(literal(edge == REFERRED), to_kind, to_key).where(
+        table.project == bindparam("of_project"),
+        table.environment == bindparam("of_environment"),
+        from_kind == bindparam("of_kind"),
+        from_key == bindparam("of_key"),
     )
 
 
 def _flags_of(environment: Any) -> Select[Any]:
     flag, config = tables.flags, tables.flag_configs
     here = (config.c.project == flag.c.project) & (config.c.key == flag.c.key) & (config.c.environment == environment)
-    return select(flag.c.key, raw(flag.c.document), raw(config.c.document)).join_from(flag, config, here, isouter=True)
+    columns = (flag.c.key, raw(flag.c.document), raw(config.c.document), config.c.sync_bytes)
+    return select(*columns).join_from(flag, config, here, isouter=True)
 
 
-_EDGES: Final = {edge: _edges(edge) for edge in (REFERRING, REFERRED)}
+_REFERRED: Final = Statement(_edges(REFERRED))
+_BOTH_WAYS: Final = Statement(union_all(_edges(REFERRING), _edges(REFERRED)))
 _FLAG: Final = Statement(
     _flags_of(bindparam("of_environment")).where(
         tables.flags.c.project == bindparam("of_project"), tables.flags.c.key == bindparam("of_key")
@@ -84,6 +84,9 @@ class Neighbourhood:
 
     config_texts: Mapping[str, str]
     segment_texts: Mapping[str, str]
+    sync_bytes: Mapping[str, int]
+    """What flags were counted to take of the text for in-process clients, where that is known."""
+
     damaged: frozenset[Target]
 
     @property
@@ -173,14 +176,17 @@ def _needed(
     connection: Connection, environment: Environment, *, subjects: Mapping[Target, Collection[Target]]
 ) -> set[Target] | None:
     """The subjects, whoever refers to them, and what all of these refer to; None when that is too much to choose."""
-    dependents = _closure(connection, environment, start=set(subjects), edge=REFERRING)
+    known: _Known = {}
+    dependents = _closure(connection, environment, start=set(subjects), edge=REFERRING, known=known)
     if dependents is None:
         return None
     future = {target for targets in subjects.values() for target in targets}
-    return _closure(connection, environment, start=dependents | future, edge=REFERRED)
+    return _closure(connection, environment, start=dependents | future, edge=REFERRED, known=known)
 
 
-def _closure(connection: Connection, environment: Environment, *, start: set[Target], edge: Edge) -> set[Target] | None:
+def _closure(
+    connection: Connection, environment: Environment, *, start: set[Target], edge: Edge, known: "_Known"
+) -> set[Target] | None:
     table = tables.references.c
     from_kind, from_key, to_kind, to_key = (table[name] for name in edge)
     seen, frontier = set(start), set(start)
@@ -188,7 +194,8 @@ def _closure(connection: Connection, environment: Environment, *, start: set[Tar
         if len(seen) >= WHOLE_SET_FROM:
             return None
         if len(frontier) <= ONE_BY_ONE_MAX:
-            found = _neighbours(connection, environment, frontier, edge=edge)
+            find = _referring if edge == REFERRING else _referred
+            found = set().union(*(find(connection, environment, each, known=known) for each in frontier))
             frontier = found - seen
             seen |= frontier
             continue
@@ -206,11 +213,27 @@ def _closure(connection: Connection, environment: Environment, *, start: set[Tar
     return seen
 
 
-def _neighbours(connection: Connection, environment: Environment, of: Iterable[Target], *, edge: Edge) -> set[Target]:
-    here = {"of_project": environment.project, "of_environment": environment.key}
-    statement = _EDGES[edge]
-    rows = [row for kind, key in of for row in statement.all(connection, **here, of_kind=kind, of_key=key)]
-    return {(kind, key) for kind, key in rows}
+_Known: TypeAlias = dict[Target, set[Target]]
+"""Whom things refer to, as far as that was found on the way."""
+
+
+def _referring(connection: Connection, environment: Environment, to: Target, *, known: _Known) -> set[Target]:
+    # Whoever depends on the change is asked next what it refers to; one question gives both.
+    rows = _BOTH_WAYS.all(connection, **_asked(environment, to))
+    known[to] = {(kind, key) for is_referred, kind, key in rows if is_referred}
+    return {(kind, key) for is_referred, kind, key in rows if not is_referred}
+
+
+def _referred(connection: Connection, environment: Environment, by: Target, *, known: _Known) -> set[Target]:
+    found = known.get(by)
+    if found is None:
+        found = {(kind, key) for _, kind, key in _REFERRED.all(connection, **_asked(environment, by))}
+    return found
+
+
+def _asked(environment: Environment, of: Target) -> dict[str, str]:
+    kind, key = of
+    return {"of_project": environment.project, "of_environment": environment.key, "of_kind": kind, "of_key": key}
 
 
 def _load(
@@ -220,9 +243,11 @@ def _load(
     flags: Collection[str] | None,
     segments: Collection[str] | None,
 ) -> Neighbourhood:
-    loaded = _Loading({}, {}, {}, {}, {}, set())
-    for key, flag_raw, config_raw in _flag_rows(connection, environment, flags):
+    loaded = _Loading({}, {}, {}, {}, {}, {}, set())
+    for key, flag_raw, config_raw, sync_bytes in _flag_rows(connection, environment, flags):
         _add_flag(loaded, key, flag_raw, config_raw)
+        if sync_bytes is not None:
+            loaded.sync_bytes[key] = sync_bytes
     for key, segment_raw in _segment_rows(connection, environment, segments):
         _add_segment(loaded, key, segment_raw)
     return Neighbourhood(
@@ -230,6 +255,7 @@ def _load(
         loaded.flag_parts,
         loaded.config_texts,
         loaded.segment_texts,
+        loaded.sync_bytes,
         frozenset(loaded.damaged),
     )
 
@@ -261,6 +287,7 @@ class _Loading:
     flag_parts: dict[str, str]
     config_texts: dict[str, str]
     segment_texts: dict[str, str]
+    sync_bytes: dict[str, int]
     flags: dict[str, FlagDefinition]
     segments: dict[str, Segment]
     damaged: set[Target]

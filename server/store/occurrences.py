@@ -11,6 +11,7 @@ from server.core.json import Json
 from server.store.announce import Announcement, announce
 from server.store.audit import append_entries
 from server.store.mapping import compact
+from server.store.standing import read_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def note(connection: Connection, occurrence: Occurrence) -> None:
         request_id="",
         at=occurrence.at,
     )
-    append_entries(connection, occurrence.project, entries=[entry])
+    standing = read_standing(connection, occurrence.project)
+    append_entries(connection, occurrence.project, entries=[entry], standing=standing)
     payload = {
         "project": occurrence.project,
         "environment": occurrence.environment,
@@ -76,4 +78,4 @@ def note(connection: Connection, occurrence: Occurrence) -> None:
         **occurrence.data,
     }
     announcement = Announcement(occurrence.environment, occurrence.type, compact(payload), occurrence.at)
-    announce(connection, occurrence.project, announcements=[announcement])
+    announce(connection, occurrence.project, announcements=[announcement], standing=standing)

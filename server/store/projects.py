@@ -12,11 +12,9 @@ from server.store import tables
 from server.store.statements import Statement
 
 _TABLE: Final = tables.projects.c
-_QUERY: Final = select(_TABLE.key, _TABLE.name, _TABLE.description).where(
-    # The row of the server itself is no project.
-    _TABLE.key != SERVER_TRAIL,
-    _TABLE.deleted_at.is_(None),
-)
+# The row of the server itself is no project.
+IS_PROJECT: Final = (_TABLE.key != SERVER_TRAIL) & _TABLE.deleted_at.is_(None)
+_QUERY: Final = select(_TABLE.key, _TABLE.name, _TABLE.description).where(IS_PROJECT)
 _ONE: Final = Statement(_QUERY.where(_TABLE.key == bindparam("own_key")))
 
 

@@ -16,10 +16,12 @@ from server.core.references import Target
 from server.core.segments import Segment
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
-from server.store.audit import append_entries, next_sequence
+from server.store.audit import append_entries
 from server.store.mapping import FlagText, parse
 from server.store.neighbourhood import Neighbourhood, is_placeholder
+from server.store.standing import Standing, read_standing
 from server.store.statements import delete_rows, insert_rows, update_rows
+from server.store.sync_sizes import SyncCount, note_counts
 
 TAG_SEPARATOR: Final = "\x1f"
 IMPORT_FLAGS_MIN: Final = 100
@@ -64,12 +66,13 @@ def save_flags(
     flags: Mapping[str, tuple[FlagDefinition, FlagText]],
     removed: Collection[str],
     stored: Neighbourhood,
+    count: SyncCount,
+    version: int,
 ) -> None:
-    """Write flags and their configurations in one environment."""
+    """Write flags and their configurations in one environment; shared parts that differ get this version."""
     here = {"project": environment.project, "environment": environment.key}
     delete_rows(connection, tables.flag_configs, [{**here, "key": key} for key in removed])
     delete_unconfigured(connection, environment.project, keys=removed)
-    version = next_sequence(connection, environment.project)
     shared = [
         _flag_row(environment.project, definition.flag, text, version)
         for key, (definition, text) in flags.items()
@@ -77,25 +80,32 @@ def save_flags(
     ]
     insert_rows(connection, tables.flags, [row for row in shared if row["key"] not in stored.flag_parts])
     update_rows(connection, tables.flags, [row for row in shared if row["key"] in stored.flag_parts])
-    configs = [
-        {**here, "key": key, "document": text.config, "enabled": definition.config.enabled}
+    configs = {
+        key: {
+            **here,
+            "key": key,
+            "document": text.config,
+            "enabled": definition.config.enabled,
+            "sync_bytes": count.bytes_of(key, stored),
+        }
         for key, (definition, text) in flags.items()
         if stored.config_texts.get(key) != text.config
-    ]
-    created = [row for row in configs if row["key"] not in stored.config_texts]
+    }
+    created = [row for key, row in configs.items() if key not in stored.config_texts]
     half = len(created) // 2 if len(created) >= IMPORT_FLAGS_MIN else 0
     insert_rows(connection, tables.flag_configs, created[:half])
     if half:
         failpoints.reach("import.half")
     insert_rows(connection, tables.flag_configs, created[half:])
-    update_rows(connection, tables.flag_configs, [row for row in configs if row["key"] in stored.config_texts])
+    update_rows(connection, tables.flag_configs, [row for key, row in configs.items() if key in stored.config_texts])
+    note_counts(connection, count, noted=configs.keys())
 
 
 def delete_unconfigured(connection: Connection, project: str, *, keys: Collection[str]) -> None:
     """Delete those of these flags that no environment configures any more; their revisions stay."""
-    flag, config = tables.flags.c, tables.flag_configs.c
-    used = exists().where(config.project == flag.project, config.key == flag.key)
     if keys:
+        flag, config = tables.flags.c, tables.flag_configs.c
+        used = exists().where(config.project == flag.project, config.key == flag.key)
         connection.execute(
             delete(tables.flags).where(flag.project == project, flag.key == bindparam("own_key"), ~used),
             [{"own_key": key} for key in keys],
@@ -148,24 +158,41 @@ def save_references(
 
 
 def save_records(
-    connection: Connection, cause: Cause, *, records: Sequence[Record], damaged: Collection[Target]
+    connection: Connection,
+    cause: Cause,
+    *,
+    records: Sequence[Record],
+    damaged: Collection[Target],
+    standing: Standing | None = None,
+    totals: Mapping[str, int | None] | None = None,
 ) -> None:
-    """Write revisions, audit entries and announcements; the environments' counters go up with them."""
-    counters = {record.environment: record.revision for record in records if record.environment}
+    """Write revisions, audit entries and announcements; the environments' counters go up with them.
+
+    The project's trail and events end as `standing` says. `totals` has the bytes of each environment's flags, where
+    these are counted.
+    """
+    counters: dict[str, dict[str, int | None]] = {
+        record.environment: {"revision": record.revision} for record in records if record.environment
+    }
+    if totals is not None:
+        counters = {key: {**counter, "sync_total": totals[key]} for key, counter in counters.items()}
     update_rows(
         connection,
         tables.environments,
-        [{"project": cause.project, "key": key, "revision": revision} for key, revision in counters.items()],
+        [{"project": cause.project, "key": key, **counter} for key, counter in counters.items()],
     )
     touched = [_revision_row(cause, record) for record in records if record.environment]
     insert_rows(connection, tables.revisions, touched)
     failpoints.reach("commit.saved")
-    append_entries(connection, cause.project, entries=[_entry(cause, record) for record in records])
+    standing = standing or read_standing(connection, cause.project)
+    entries = [_entry(cause, record) for record in records]
+    append_entries(connection, cause.project, entries=entries, standing=standing)
     failpoints.reach("commit.audited")
     announce(
         connection,
         cause.project,
         announcements=[_announcement(cause, record, damaged=damaged) for record in records],
+        standing=standing,
     )
 
 

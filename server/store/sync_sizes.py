@@ -5,95 +5,113 @@ only what it changed, and costs the same with a hundred flags and with ten thous
 migration, and wherever sync is off.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from server.core.definitions.flagsets import affected, needed_large
 from server.core.environments import Environment
 from server.core.evaluation.exporting import check_sync_bytes, flag_bytes
-from server.core.events import EnvironmentUpdated, FlagRemoved
+from server.core.events import EnvironmentDeleted, EnvironmentUpdated, Event, FlagRemoved
 from server.core.flagsets import FlagSet
 from server.core.references import Target
 from server.store import tables
-from server.store.decision import Decision
-from server.store.environments import read_environment
-from server.store.flagsets import in_parts
-from server.store.neighbourhood import ONE_BY_ONE_MAX, load_neighbourhood
-from server.store.saving import Record
-from server.store.statements import Statement, update_rows
+from server.store.environments import StoredEnvironment
+from server.store.neighbourhood import Neighbourhood, load_neighbourhood
+from server.store.statements import update_rows
 
 _COLUMNS: Final = tables.flag_configs.c
-_ENVIRONMENTS: Final = tables.environments.c
-_HERE: Final = (_ENVIRONMENTS.project == bindparam("own_project")) & (_ENVIRONMENTS.key == bindparam("own_key"))
-_TOTAL: Final = Statement(select(_ENVIRONMENTS.sync_total).where(_HERE))
-_ADD: Final = Statement(
-    update(tables.environments)
-    .where(_HERE)
-    .values(sync_total=_ENVIRONMENTS.sync_total + bindparam("more", type_=_ENVIRONMENTS.sync_total.type))
-)
-_ONE: Final = Statement(
-    select(_COLUMNS.sync_bytes).where(
-        _COLUMNS.project == bindparam("own_project"),
-        _COLUMNS.environment == bindparam("own_environment"),
-        _COLUMNS.key == bindparam("own_key"),
-    )
-)
 
 
-def removed_sync_bytes(connection: Connection, decision: Decision) -> int:
-    """What the flags take that a commit is about to remove."""
-    keys = [event.key for event in decision.events if isinstance(event, FlagRemoved)]
-    return _bytes_of(connection, decision.after.environment, keys=keys)
+@dataclass(frozen=True, slots=True)
+class SyncCount:
+    """What a commit makes of the bytes of one environment."""
+
+    environment: Environment
+    """As it is afterwards."""
+
+    total: int | None
+    """The sum afterwards; None when it is not known."""
+
+    byte_counts: Mapping[str, int] = field(default_factory=dict)
+    """The flags that take another number of bytes than before, or were not counted before."""
+
+    is_concerned: bool = True
+    """Whether the sum may be another one, and has to be within its bound."""
+
+    begins_anew: bool = False
+    """Whether nothing that was counted is of use any more."""
+
+    def bytes_of(self, key: str, stored: Neighbourhood) -> int | None:
+        """What a flag is to be written with; None when it is not known."""
+        if self.begins_anew or not self.environment.sync:
+            return None
+        return self.byte_counts.get(key, stored.sync_bytes.get(key))
 
 
-def check_sync_sizes(
-    connection: Connection, decision: Decision, *, removed_bytes: int, elsewhere: Iterable[Record]
-) -> None:
-    """Count again what a saved commit changed, here and in environments that share its flags.
-
-    Errors: TooLarge when one of these flag sets no longer fits.
-    """
-    _count_here(connection, decision, removed_bytes=removed_bytes)
-    flags: dict[str, list[str]] = {}
-    for record in elsewhere:
-        flags.setdefault(record.environment, []).append(record.key)
-    for key, keys in flags.items():
-        there = read_environment(connection, project=decision.after.environment.project, environment=key).environment
-        if there.sync:
-            _note(connection, there, byte_counts=dict.fromkeys(keys))
-            _set_total(connection, there, None)
-            _check(connection, there)
+def count_change(
+    stored: StoredEnvironment, near: Neighbourhood, after: FlagSet, *, events: Sequence[Event], written: Collection[str]
+) -> SyncCount:
+    """What events do to the environment that they happened in; `written` are the flags whose text is a new one."""
+    environment = after.environment
+    if any(isinstance(event, EnvironmentDeleted) for event in events):
+        return SyncCount(environment, None, is_concerned=False)
+    if any(isinstance(event, EnvironmentUpdated) and _counts_anew(event) for event in events):
+        return SyncCount(environment, None, is_concerned=environment.sync, begins_anew=True)
+    touched: list[Target] = [(event.kind, event.key) for event in events if event.kind in ("flag", "segment")]
+    if not environment.sync or not touched:
+        return SyncCount(environment, stored.sync_total, is_concerned=False)
+    removed = [event.key for event in events if isinstance(event, FlagRemoved)]
+    return _count(stored, near, after, touched=touched, removed=removed, written=written)
 
 
-def unsent_flags(decision: Decision) -> dict[str, frozenset[str]]:
+def count_shared(
+    stored: StoredEnvironment, near: Neighbourhood, after: FlagSet, *, changed: Collection[str]
+) -> SyncCount:
+    """What other shared parts of these flags do to an environment that configures them too."""
+    if not stored.environment.sync or not changed:
+        return SyncCount(stored.environment, stored.sync_total, is_concerned=False)
+    touched: list[Target] = [("flag", key) for key in changed]
+    return _count(stored, near, after, touched=touched, removed=(), written=changed)
+
+
+def forget_counts(connection: Connection, count: SyncCount) -> None:
+    """Take away what was counted before, where it is of no use any more; the flags themselves are saved afterwards."""
+    if count.begins_anew:
+        connection.execute(update(tables.flag_configs).where(_here(count.environment)).values(sync_bytes=None))
+
+
+def note_counts(connection: Connection, count: SyncCount, *, noted: Collection[str] = ()) -> None:
+    """Write the bytes of flags beside their configurations, but of those that are `noted` already."""
+    here = {"project": count.environment.project, "environment": count.environment.key}
+    byte_counts = {key: byte_count for key, byte_count in count.byte_counts.items() if key not in noted}
+    rows = [{**here, "key": key, "sync_bytes": byte_count} for key, byte_count in byte_counts.items()]
+    update_rows(connection, tables.flag_configs, rows)
+
+
+def total_of(connection: Connection, count: SyncCount) -> int | None:
+    """The sum to be written beside an environment whose flags are saved; counts them all when it is not known."""
+    if not count.is_concerned or count.total is not None:
+        return count.total
+    return _count_all(connection, count.environment)
+
+
+def check_total(count: SyncCount, total: int | None) -> None:
+    """Errors: TooLarge when a flag set no longer fits."""
+    if count.is_concerned and total is not None:
+        check_sync_bytes(count.environment, total)
+
+
+def unsent_flags(after: FlagSet, events: Iterable[Event]) -> dict[str, frozenset[str]]:
     """The flags concerned that in-process clients are not sent, each with the large segments that it needs."""
-    after = decision.after
-    touched: list[Target] = [(event.kind, event.key) for event in decision.events if event.kind in ("flag", "segment")]
+    touched: list[Target] = [(event.kind, event.key) for event in events if event.kind in ("flag", "segment")]
     if not after.environment.sync or not any(segment.key_list for segment in after.segments.values()):
         return {}
     keys = sorted(key for kind, key in affected(after, touched) if kind == "flag" and key in after.flags)
     needed = {key: needed_large(after.flags[key], after) for key in keys}
     return {key: large for key, large in needed.items() if large}
-
-
-def _count_here(connection: Connection, decision: Decision, *, removed_bytes: int) -> None:
-    environment = decision.after.environment
-    touched: list[Target] = [(event.kind, event.key) for event in decision.events if event.kind in ("flag", "segment")]
-    is_renewed = any(isinstance(event, EnvironmentUpdated) and _counts_anew(event) for event in decision.events)
-    if is_renewed:
-        _forget_all(connection, environment)
-    if not environment.sync or not (touched or is_renewed):
-        return
-    if not is_renewed:
-        concerned = [key for kind, key in affected(decision.after, touched) if kind == "flag"]
-        damaged = {key for kind, key in decision.near.damaged if kind == "flag"} - decision.flag_texts.keys()
-        counted = _counted(decision.after, concerned, damaged=damaged)
-        before = _bytes_of(connection, environment, keys=counted)
-        _note(connection, environment, byte_counts=counted)
-        _add(connection, environment, sum(count or 0 for count in counted.values()) - before - removed_bytes)
-    _check(connection, environment)
 
 
 def _counts_anew(event: EnvironmentUpdated) -> bool:
@@ -103,36 +121,28 @@ def _counts_anew(event: EnvironmentUpdated) -> bool:
     )
 
 
-def _counted(flag_set: FlagSet, keys: Iterable[str], *, damaged: Collection[str]) -> dict[str, int | None]:
-    return {key: 0 if key in damaged else flag_bytes(flag_set, key) for key in keys if key in flag_set.flags}
-
-
-def _bytes_of(connection: Connection, environment: Environment, *, keys: Collection[str]) -> int:
-    """What these flags were counted to take; those that are not counted yet take nothing."""
-    if len(keys) <= ONE_BY_ONE_MAX:
-        here = {"own_project": environment.project, "own_environment": environment.key}
-        return sum((row or (None,))[0] or 0 for row in (_ONE.first(connection, **here, own_key=key) for key in keys))
-    query = select(func.sum(_COLUMNS.sync_bytes)).where(_here(environment))
-    return sum(int(connection.execute(part).scalar() or 0) for part in in_parts(query, _COLUMNS.key, keys))
-
-
-def _add(connection: Connection, environment: Environment, more: int) -> None:
+def _count(
+    stored: StoredEnvironment,
+    near: Neighbourhood,
+    after: FlagSet,
+    *,
+    touched: Collection[Target],
+    removed: Collection[str],
+    written: Collection[str],
+) -> SyncCount:
+    concerned = [key for kind, key in affected(after, touched) if kind == "flag" and key in after.flags]
+    damaged = {key for kind, key in near.damaged if kind == "flag" and key not in written}
+    counted = _counted(after, concerned, damaged=damaged)
     # What is not known stays so.
-    _ADD.run(connection, [{"own_project": environment.project, "own_key": environment.key, "more": more}])
+    total = stored.sync_total
+    if total is not None:
+        total += sum(counted.values()) - sum(near.sync_bytes.get(key, 0) for key in {*counted, *removed})
+    fresh = {key: byte_count for key, byte_count in counted.items() if near.sync_bytes.get(key) != byte_count}
+    return SyncCount(after.environment, total, fresh)
 
 
-def _set_total(connection: Connection, environment: Environment, total: int | None) -> None:
-    row = {"project": environment.project, "key": environment.key, "sync_total": total}
-    update_rows(connection, tables.environments, [row])
-
-
-def _check(connection: Connection, environment: Environment) -> None:
-    row = _TOTAL.first(connection, own_project=environment.project, own_key=environment.key)
-    total = None if row is None else row[0]
-    if total is None:
-        total = _count_all(connection, environment)
-        _set_total(connection, environment, total)
-    check_sync_bytes(environment, total)
+def _counted(flag_set: FlagSet, keys: Iterable[str], *, damaged: Collection[str]) -> dict[str, int]:
+    return {key: 0 if key in damaged else flag_bytes(flag_set, key) for key in keys if key in flag_set.flags}
 
 
 def _count_all(connection: Connection, environment: Environment) -> int:
@@ -152,19 +162,8 @@ def _count_missing(connection: Connection, environment: Environment) -> None:
     damaged = {key for kind, key in near.damaged if kind == "flag"}
     # A row that cannot even be found by its key is nobody's flag; counted as nothing, it is not looked for again.
     counted = _counted(near.flag_set, keys, damaged=damaged)
-    _note(connection, environment, byte_counts={key: counted.get(key, 0) for key in keys})
+    note_counts(connection, SyncCount(environment, None, {key: counted.get(key, 0) for key in keys}))
 
 
 def _here(environment: Environment) -> Any:
     return (_COLUMNS.project == environment.project) & (_COLUMNS.environment == environment.key)
-
-
-def _forget_all(connection: Connection, environment: Environment) -> None:
-    connection.execute(update(tables.flag_configs).where(_here(environment)).values(sync_bytes=None))
-    _set_total(connection, environment, None)
-
-
-def _note(connection: Connection, environment: Environment, *, byte_counts: Mapping[str, int | None]) -> None:
-    here = {"project": environment.project, "environment": environment.key}
-    rows = [{**here, "key": key, "sync_bytes": count} for key, count in byte_counts.items()]
-    update_rows(connection, tables.flag_configs, rows)

@@ -1,5 +1,7 @@
 """What a flag set takes to send to in-process clients is counted at each commit, and bounded."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Engine
 
@@ -9,7 +11,7 @@ from server.core.evaluation.exporting import join_flags
 from server.core.limits import SYNC_BYTES_MAX
 from server.live.loader import load_snapshot
 from server.store.engine import reading
-from tests.store.definitions import at, behind_our_back, flag, put, segment
+from tests.store.definitions import NOW, at, behind_our_back, flag, put, segment
 
 SUM = "SELECT sum(sync_bytes) FROM flag_config WHERE environment = '{}'"
 
@@ -129,3 +131,14 @@ def test_a_shared_part_is_counted_elsewhere(shop: Engine) -> None:
 
     with pytest.raises(TooLarge, match="'shop/staging'"):
         put(shop, PutFlag(flag(metadata={f"{number}": "x" * 4_000 for number in range(60)})))
+
+
+def test_who_depends_on_a_shared_part_is_counted_elsewhere(shop: Engine) -> None:
+    """A flag that is archived here is off in staging too, and its dependents there are written out in another way."""
+    for environment in ("production", "staging"):
+        put(shop, PutSegment(ADULT), PutFlag(RULED), PutFlag(NEEDY), environment=environment)
+    before = counted(shop, "staging")
+
+    put(shop, PutFlag(replace(RULED, flag=replace(RULED.flag, archived_at=NOW))))
+
+    assert before != sent(shop, "staging") == counted(shop, "staging")
