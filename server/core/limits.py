@@ -146,6 +146,28 @@ BATCHES_PER_STREAM_MAX: Final = 16
 
 SUMS_PER_REPLY_MAX: Final = 10_000
 
+GUARDS_MAX: Final = 1_000
+"""Of one project."""
+
+GUARD_INTERVAL_S_MIN: Final = 1.0
+GUARD_WINDOW_S_MAX: Final = 30 * 86_400.0
+GUARD_GAP_S: Final = 0.25
+"""A guard is not judged more often, however much is observed."""
+
+ROLLBACK_POLICIES_MAX: Final = 1_000
+"""Of one project."""
+
+TRIGGERS_MAX: Final = 20
+"""Of one policy."""
+
+CONFIRMATIONS_MAX: Final = 100
+COOL_DOWN_S_MAX: Final = 30 * 86_400.0
+EVALUATIONS_KEPT_MAX: Final = 1_000
+"""Of one guard, and of one policy: the newest."""
+
+ROLLED_BACK_MAX: Final = 1_000
+"""Flags that one roll-back changes; a policy that reaches more is refused when it is made, and takes the first."""
+
 CHANGE_REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024
 """What one change request asks for, as it is stored."""
 
