@@ -35,6 +35,8 @@ MAY: Final[dict[Action, set[Role]]] = {
     Action.PROPOSE: {Role.EDIT, Role.APPROVE, Role.ADMIN},
     Action.APPROVE: {Role.APPROVE, Role.ADMIN},
     Action.KILL: {Role.EDIT, Role.OPERATE, Role.ADMIN},
+    Action.RECORD: {Role.EVALUATE, Role.EDIT, Role.ADMIN},
+    Action.SIGNAL: {Role.EDIT, Role.OPERATE, Role.ADMIN},
     Action.BYPASS: {Role.BYPASS},
     Action.ADMINISTER: {Role.ADMIN},
 }
