@@ -243,7 +243,7 @@ def _row(request: StoredRequest) -> dict[str, Any]:
         "title": request.title,
         "cause": request.cause,
         "content": request.content,
-        "base": compact(_write_base(request.base)),
+        "base": compact(write_base(request.base)),
         "lines": compact({name: list(lines) for name, lines in request.lines.items()}),
         "progress": compact(write_value(progress)),
         "step_count": progress.step_count,
@@ -260,7 +260,7 @@ def _stored(row: Mapping[Any, Any]) -> StoredRequest:
             title=row["title"],
             cause=row["cause"],
             content=row["content"],
-            base=_read_base(json.loads(row["base"])),
+            base=read_base(json.loads(row["base"])),
             lines=json.loads(row["lines"]),
             progress=read_value(Progress, json.loads(row["progress"])),
             created_at=row["created_at"],
@@ -272,11 +272,13 @@ def _stored(row: Mapping[Any, Any]) -> StoredRequest:
         ) from None
 
 
-def _write_base(base: Versions) -> dict[str, list[list[Any]]]:
+def write_base(base: Versions) -> dict[str, list[list[Any]]]:
+    """Versions as JSON; `read_base` gives the same back."""
     return {name: [[kind, key, version] for (kind, key), version in each.items()] for name, each in base.items()}
 
 
-def _read_base(data: Mapping[str, list[Any]]) -> dict[str, dict[Thing, int]]:
+def read_base(data: Mapping[str, list[Any]]) -> dict[str, dict[Thing, int]]:
+    """Read what `write_base` wrote."""
     return {name: {(kind, key): version for kind, key, version in each} for name, each in data.items()}
 
 

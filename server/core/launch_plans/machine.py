@@ -133,6 +133,8 @@ class Step:
     due_at: datetime | None = None
     revisions: Mapping[str, int] | None = None
     check: str = ""
+    moved: bool = False
+    """Others have changed what it would change: approvals were for what it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,8 @@ def _detailed(after: Progress, step: Step) -> Progress:
             answers = (*others_said, Answer(step.check, go, step.actor, step.at, step.text))
             return replace(after, answers=answers, note=after.note if go else step.text)
         case Happening.STARTED | Happening.RESUMED:
-            return replace(after, runs_as=step.actor, runs_with=step.grants, resumed_at=step.at, note="")
+            after = replace(after, runs_as=step.actor, runs_with=step.grants, resumed_at=step.at, note="")
+            return replace(after, approvals=()) if step.moved else after
         case Happening.EXECUTED | Happening.SKIPPED:
             skipped = step.happening is Happening.SKIPPED
             due_at, revisions = step.due_at or step.at, step.revisions or {}

@@ -185,6 +185,8 @@ def _item_problems(items: Sequence[Item]) -> list[Problem]:
             problems.append(Problem(f"/items/{index}/offset", told))
         if not any(part.changes for part in item.content.parts):
             problems.append(Problem(f"/items/{index}", "changes nothing"))
+        if not all(part.environment for part in item.content.parts):
+            problems.append(Problem(f"/items/{index}", "changes the project itself; a plan changes its environments"))
         if len(item.title) > TEXT_CHARS_MAX:
             problems.append(Problem(f"/items/{index}/title", f"is longer than {TEXT_CHARS_MAX} characters"))
     return problems

@@ -1,0 +1,1 @@
+"""Launch plans: made and changed by people, carried on by themselves."""

@@ -1,0 +1,377 @@
+"""Make launch plans and say how they go on: what people do with them."""
+
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from sqlalchemy import Connection
+
+from server.core.access import Action, Principal, Scope
+from server.core.change_requests.approvals import may_approve
+from server.core.errors import InvalidRequest, PermissionDenied, Refused, Stale, TooLarge
+from server.core.launch_plans.machine import Happening, State, Step, advance, created, next_at
+from server.core.launch_plans.plan import Plan, check_plan
+from server.core.launch_plans.timing import slots_of
+from server.core.limits import TEXT_CHARS_MAX
+from server.operations.launch_plans.commits import as_request, freezes_of, moved_since, versions_of
+from server.operations.launch_plans.foresight import (
+    IN_THE_WAY,
+    ConflictKind,
+    Foresight,
+    Look,
+    PlanConflict,
+    foresee,
+)
+from server.operations.writes import Outcome, Write, Writer, Written, require
+from server.store.engine import reading, writing
+from server.store.environments import find_environment, read_environment
+from server.store.launch_plans import (
+    StoredPlan,
+    StoredStep,
+    find_known_plan,
+    insert_plan,
+    list_launch_plans,
+    list_plan_steps,
+    read_launch_plan,
+    save_plan_step,
+)
+from server.store.turns import take_turn
+
+ID_BYTES: Final = 5
+
+Go: TypeAlias = Callable[[Connection, StoredPlan], "Going"]
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """What somebody does with a plan that is there."""
+
+    step: Step
+    plan: Plan | None = None
+    """For UPDATED and SHIFTED."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDetail:
+    """A launch plan with all that is to be known of it."""
+
+    stored: StoredPlan
+    steps: Sequence[StoredStep]
+    foresight: Foresight
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What was done with a plan."""
+
+    stored: StoredPlan
+    foresight: Foresight
+    written: Written
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlans:
+    """Launch plans of one database."""
+
+    writer: Writer
+
+    def read(self, principal: Principal, *, project: str, id: str, now: datetime) -> PlanDetail:
+        """A plan, what happened to it and what it will come to. Errors: NotFound; PermissionDenied."""
+        with reading(self.writer.engine) as connection:
+            stored = read_launch_plan(connection, project=project, id=id)
+            _require_each(principal, Action.READ, project, stored.plan)
+            steps = list_plan_steps(connection, project=project, id=id)
+        # In turn with who changes something: what is tried is taken back.
+        with writing(self.writer.engine, about=f"project/{project}") as connection:
+            return PlanDetail(stored, steps, foresee(connection, self._look(principal, stored, now)))
+
+    def page(
+        self,
+        principal: Principal,
+        *,
+        project: str,
+        states: Collection[State] = (),
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[StoredPlan]:
+        """Those that the principal may read, the newest first."""
+        found: list[StoredPlan] = []
+        with reading(self.writer.engine) as connection:
+            while len(found) < limit:
+                page = list_launch_plans(connection, project=project, states=states, after=after, limit=limit)
+                found += [each for each in page if _may_each(principal, Action.READ, project, each.plan)]
+                if len(page) < limit:
+                    break
+                after = page[-1].created_at, page[-1].id
+        return found[:limit]
+
+    def create(self, write: Write, *, project: str, plan: Plan) -> Planned:
+        """Keep a new plan, as a draft, and tell what stands in its way.
+
+        Errors: InvalidDefinition with every problem; PermissionDenied; NotFound for a project; TooLarge.
+        """
+        check_plan(plan)
+
+        def work(connection: Connection) -> tuple[StoredPlan, Foresight]:
+            known = find_known_plan(
+                connection, project=project, request_id=write.request_id, happenings=[Happening.CREATED]
+            )
+            if known:
+                stored = read_launch_plan(connection, project=project, id=known)
+                return stored, foresee(connection, self._look(write.principal, stored, write.now))
+            _require_places(connection, project, plan)
+            step = Step(Happening.CREATED, write.principal.actor, write.now, write.reason)
+            id = f"lp_{secrets.token_hex(ID_BYTES)}"
+            stored = StoredPlan(project, id, plan, {}, created(step), None, write.now, write.now)
+            foresight = foresee(connection, replace(self._look(write.principal, stored, write.now), base=None))
+            stored = replace(stored, base=versions_of(connection, project, foresight.things))
+            insert_plan(connection, stored, step, request_id=write.request_id)
+            return stored, foresight
+
+        _require_all(write.principal, project, plan)
+        return self._done(write, project, work)
+
+    def update(self, write: Write, *, project: str, id: str, plan: Plan) -> Planned:
+        """Ask for something else, of a plan that is a draft or held. Approvals and answers are dropped.
+
+        What was done stays done: items that are over must stay as they were. Errors: as `create`; Refused.
+        """
+        check_plan(plan)
+        _require_all(write.principal, project, plan)
+
+        def go(connection: Connection, stored: StoredPlan) -> Going:
+            _require_all(write.principal, project, stored.plan)
+            _require_places(connection, project, plan)
+            finished = stored.progress.finished
+            if [each for each in stored.plan.items if each.id in finished] != [
+                each for each in plan.items if each.id in finished
+            ]:
+                raise Refused(f"what was done cannot be changed: keep {', '.join(sorted(finished))} as they were")
+            return Going(self._step(write, Happening.UPDATED), plan)
+
+        return self._go(write, project, id, go, [Happening.UPDATED])
+
+    def shift(self, write: Write, *, project: str, id: str, launch_at: datetime) -> Planned:
+        """Put T-0 elsewhere, and so all that is still to be done. Errors: PermissionDenied; Refused when it is over."""
+
+        def go(_connection: Connection, stored: StoredPlan) -> Going:
+            _require_all(write.principal, project, stored.plan)
+            shifted = replace(stored.plan, launch_at=launch_at)
+            check_plan(shifted)
+            text = write.reason or f"from {stored.plan.launch_at.isoformat()} to {launch_at.isoformat()}"
+            return Going(self._step(write, Happening.SHIFTED, text=text), shifted)
+
+        return self._go(write, project, id, go, [Happening.SHIFTED])
+
+    def start(self, write: Write, *, project: str, id: str) -> Planned:
+        """Have it carried on by itself, with the rights of whoever says so.
+
+        Errors: PermissionDenied; Refused with all that it would not come through, and in another state.
+        """
+        return self._run(write, project, id, Happening.STARTED)
+
+    def resume(self, write: Write, *, project: str, id: str) -> Planned:
+        """Have a held plan go on, from what is there now. What is due by then happens at once. Errors: as `start`."""
+        return self._run(write, project, id, Happening.RESUMED)
+
+    def hold(self, write: Write, *, project: str, id: str) -> Planned:
+        """Stop it until somebody resumes it: for everybody who may switch something off where it goes."""
+
+        def go(_connection: Connection, stored: StoredPlan) -> Going:
+            if not _may_some(write.principal, Action.KILL, project, stored.plan):
+                _require_each(write.principal, Action.KILL, project, stored.plan)
+            return Going(self._step(write, Happening.HELD))
+
+        return self._go(write, project, id, go, [Happening.HELD])
+
+    def cancel(self, write: Write, *, project: str, id: str) -> Planned:
+        """End it. What it did stays."""
+
+        def go(_connection: Connection, stored: StoredPlan) -> Going:
+            _require_all(write.principal, project, stored.plan)
+            return Going(self._step(write, Happening.CANCELLED))
+
+        return self._go(write, project, id, go, [Happening.CANCELLED])
+
+    def skip(self, write: Write, *, project: str, id: str, items: Sequence[str]) -> Planned:
+        """Leave items out. Errors: InvalidRequest for one that there is not, Refused for one that is over."""
+
+        def go(_connection: Connection, stored: StoredPlan) -> Going:
+            _require_all(write.principal, project, stored.plan)
+            known = {item.id for item in stored.plan.items}
+            for each in items:
+                if each not in known:
+                    raise InvalidRequest(f"the plan has no item {each!r}; it has: {', '.join(sorted(known))}")
+                if each in stored.progress.finished:
+                    raise Refused(f"item {each!r} is over")
+            if not items or len(set(items)) != len(items):
+                raise InvalidRequest("name the items to skip, each once")
+            return Going(self._step(write, Happening.SKIPPED, items=tuple(items)))
+
+        return self._go(write, project, id, go, [Happening.SKIPPED])
+
+    def answer(self, write: Write, *, project: str, id: str, check: str, go: bool, text: str) -> Planned:
+        """Say go or no-go to a point of the list; a no holds what is under way.
+
+        Errors: InvalidRequest for a point that there is not, or a no without a text; PermissionDenied for whoever is
+        not named there.
+        """
+        _check_length(text)
+        if not go and not text.strip():
+            raise InvalidRequest("a no-go needs a text that says why")
+
+        def going(_connection: Connection, stored: StoredPlan) -> Going:
+            found = next((each for each in stored.plan.checks if each.id == check), None)
+            if found is None:
+                known = ", ".join(each.id for each in stored.plan.checks) or "none"
+                raise InvalidRequest(f"the plan has no check {check!r}; it has: {known}")
+            _require_each(write.principal, Action.READ, project, stored.plan)
+            if write.principal.actor not in found.approvers:
+                named = ", ".join(found.approvers)
+                raise PermissionDenied(f"{write.principal.actor} may not answer {check!r}; it is for: {named}")
+            happening = Happening.ANSWERED_GO if go else Happening.ANSWERED_NO_GO
+            return Going(self._step(write, happening, text=text, check=check))
+
+        return self._go(write, project, id, going, [Happening.ANSWERED_GO, Happening.ANSWERED_NO_GO])
+
+    def approve(self, write: Write, *, project: str, id: str, text: str) -> Planned:
+        """Agree to what it asks for now, where environments ask for approvals.
+
+        Errors: Refused when this principal's approval does not count, and why.
+        """
+        _check_length(text)
+
+        def go(connection: Connection, stored: StoredPlan) -> Going:
+            if not _may_some(write.principal, Action.APPROVE, project, stored.plan):
+                _require_each(write.principal, Action.APPROVE, project, stored.plan)
+            places = {
+                key: found.environment
+                for key in stored.plan.environments
+                if (found := find_environment(connection, project=project, environment=key)) is not None
+            }
+            if told := may_approve(as_request(stored.plan, stored.progress), write.principal, places):
+                raise Refused(told)
+            return Going(self._step(write, Happening.APPROVED, text=text))
+
+        return self._go(write, project, id, go, [Happening.APPROVED])
+
+    def _run(self, write: Write, project: str, id: str, happening: Happening) -> Planned:
+        def go(connection: Connection, stored: StoredPlan) -> Going:
+            _require_all(write.principal, project, stored.plan)
+            step = self._step(write, happening)
+            # In another state that is what is to be told.
+            advance(stored.progress, step)
+            foresight = foresee(connection, self._look(write.principal, stored, write.now))
+            known = IN_THE_WAY if happening is Happening.STARTED else IN_THE_WAY - {ConflictKind.PAST}
+            stopping = [each for each in foresight.conflicts if each.kind in known]
+            if stopping:
+                told = "; ".join(each.message for each in stopping[:5])
+                more = f"; and {len(stopping) - 5} more" if len(stopping) > 5 else ""
+                raise Refused(f"launch plan {id} would not come through: {told}{more}")
+            moved = moved_since(connection, project, stored.base, foresight.things)
+            return Going(replace(step, moved=bool(moved)))
+
+        return self._go(write, project, id, go, [happening])
+
+    def _go(self, write: Write, project: str, id: str, go: Go, happenings: Collection[Happening]) -> Planned:
+        _check_length(write.reason)
+
+        def work(connection: Connection) -> tuple[StoredPlan, Foresight]:
+            stored = read_launch_plan(connection, project=project, id=id)
+            if find_known_plan(connection, project=project, request_id=write.request_id, happenings=happenings, id=id):
+                return stored, foresee(connection, self._look(write.principal, stored, write.now))
+            number = stored.progress.content_number
+            if write.expected_version not in (None, number):
+                raise Stale(f"launch plan {id} has content {number}, expected {write.expected_version}; read it again")
+            going = go(connection, stored)
+            after = self._after(connection, stored, going, write)
+            save_plan_step(connection, stored, after, going.step, request_id=write.request_id)
+            return after, foresee(connection, self._look(write.principal, after, write.now))
+
+        return self._done(write, project, work)
+
+    def _after(self, connection: Connection, stored: StoredPlan, going: Going, write: Write) -> StoredPlan:
+        plan, progress = going.plan or stored.plan, advance(stored.progress, going.step)
+        after = replace(stored, plan=plan, progress=progress, updated_at=write.now)
+        if going.step.happening in (Happening.UPDATED, Happening.STARTED, Happening.RESUMED):
+            # Somebody has looked at it as it is now.
+            foresight = foresee(connection, self._look(write.principal, after, write.now))
+            after = replace(after, base=versions_of(connection, stored.project, foresight.things))
+        slots = slots_of(plan, freezes_of(connection, stored.project, plan))
+        return replace(after, next_at=next_at(plan, progress, slots, write.now))
+
+    def _done(self, write: Write, project: str, work: Callable[[Connection], tuple[StoredPlan, Foresight]]) -> Planned:
+        def once(connection: Connection) -> tuple[StoredPlan, Foresight]:
+            found = work(connection)
+            if write.dry_run:
+                raise _TakenBack(found)
+            return found
+
+        try:
+            stored, foresight = take_turn(self.writer.engine, f"project/{project}", once)
+        except _TakenBack as taken:
+            stored, foresight = taken.found
+        if not _may_each(write.principal, Action.READ, project, stored.plan):
+            # Who may only stop it is not told what it would do.
+            foresight = Foresight()
+        outcome = Outcome.WOULD_APPLY if write.dry_run else Outcome.APPLIED
+        return Planned(stored, foresight, Written(outcome, warnings=_warnings(foresight.conflicts)))
+
+    def _look(self, principal: Principal, stored: StoredPlan, now: datetime) -> Look:
+        runs_as = stored.progress.runs_as
+        recorded = Principal(runs_as, stored.progress.runs_with)
+        runner = (self.writer.who_is(runs_as) or recorded) if runs_as else principal
+        return Look(
+            stored.project, stored.id, stored.plan, stored.progress, stored.base, runner, now, self.writer.who_is
+        )
+
+    def _step(
+        self, write: Write, happening: Happening, *, text: str = "", check: str = "", items: tuple[str, ...] = ()
+    ) -> Step:
+        principal = write.principal
+        return Step(
+            happening, principal.actor, write.now, text or write.reason, principal.grants, items=items, check=check
+        )
+
+
+class _TakenBack(Exception):
+    """Ends the transaction of a dry run."""
+
+    def __init__(self, found: tuple[StoredPlan, Foresight]) -> None:
+        self.found = found
+
+
+def _warnings(conflicts: Sequence[PlanConflict]) -> tuple[str, ...]:
+    return tuple(f"{each.kind}: {each.message}" for each in conflicts)
+
+
+def _check_length(text: str) -> None:
+    if len(text) > TEXT_CHARS_MAX:
+        raise TooLarge(f"the text has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
+
+
+def _require_places(connection: Connection, project: str, plan: Plan) -> None:
+    for key in plan.environments:
+        read_environment(connection, project=project, environment=key)
+
+
+def _require_all(principal: Principal, project: str, plan: Plan) -> None:
+    """Refuse whoever may not do all that a plan does. Errors: PermissionDenied."""
+    for item in plan.items:
+        for part in item.content.parts:
+            require(principal, item.action, Scope(project, part.environment))
+
+
+def _require_each(principal: Principal, action: Action, project: str, plan: Plan) -> None:
+    for key in plan.environments:
+        require(principal, action, Scope(project, key))
+
+
+def _may_each(principal: Principal, action: Action, project: str, plan: Plan) -> bool:
+    return all(principal.may(action, Scope(project, key)) for key in plan.environments)
+
+
+def _may_some(principal: Principal, action: Action, project: str, plan: Plan) -> bool:
+    return any(principal.may(action, Scope(project, key)) for key in plan.environments)
