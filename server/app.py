@@ -39,6 +39,7 @@ from server.operations.identity import Identity
 from server.operations.metrics import Folding
 from server.operations.pace import Pace, Paces
 from server.operations.requests import RequestLog
+from server.operations.timelines import Timelines
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
 from server.rpc.access import guarded
@@ -225,7 +226,7 @@ class _Managing:
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         applying = Applying(self._writer)
         self._change_requests = ChangeRequestClock(self.engine, applying, clock=_now)
-        timed: list[Timed] = [DueChangeRequests(self.engine, applying), Folding(self.engine)]
+        timed: list[Timed] = [DueChangeRequests(self.engine, applying), Timelines(self.engine), Folding(self.engine)]
         self._clockwork = Clockwork(self.engine, timed, clock=_now)
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)

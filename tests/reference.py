@@ -173,7 +173,11 @@ class Resolver:
         return served in variants
 
     def matches(self, definition: FlagDefinition, rule: Rule) -> bool:
-        """Whether the rule's condition is met; no condition always is."""
+        """Whether the rule is asked at this second and its condition is met; no condition always is."""
+        if rule.starts_at is not None and self.now < rule.starts_at.timestamp():
+            return False
+        if rule.ends_at is not None and self.now >= rule.ends_at.timestamp():
+            return False
         return rule.condition is None or js.truthy(js.to_javascript(self.evaluate(definition, rule.condition)))
 
     def served(self, rule: Rule) -> str | None:
@@ -189,7 +193,11 @@ class Resolver:
     def inside(self, share: Share) -> bool:
         """Whether the unit's slot is below the share's parts."""
         slot = self.slot(share.salt, share.bucket_by, SHARE_PARTS)
-        return slot is not None and slot < share.parts
+        parts = share.parts
+        for step in share.steps:
+            if self.now >= step.at.timestamp():
+                parts = step.parts
+        return slot is not None and slot < parts
 
     def split(self, split: Split) -> str | None:
         """The unit's arm; None without key."""

@@ -31,6 +31,9 @@ from server.core.flags import (
 from server.core.flagsets import FlagSet
 from server.core.json import Json, Scalar
 from server.core.segments import Segment
+from tests.timelines import TIMESTAMP, share_steps, windows
+
+__all__ = ["TIMESTAMP"]
 
 UNITS: Final = ("user-1", "user-2", "alice", "bob", "33333", "é")
 TEXTS: Final = ("", "a", "ab", "abc", "alice@example.com", "pro", "free", "1", "0", "1.0", " 1 ", "true", "DE", "é")
@@ -40,9 +43,6 @@ NOT_VERSIONS: Final = ("", "1.2.3.4", "01.2.3", "one", "1.2.3-")
 ATTRIBUTES: Final = (TARGETING_KEY, "email", "plan", "age", "version", "country", "beta", "tags", "scores", "user")
 PATHS: Final = (*ATTRIBUTES, "user.name", "user.address.city", "tags.0", "tags.7", "absent", "absent.deep")
 OPERATORS_SEM_VER: Final = ("=", "!=", ">", "<", ">=", "<=", "~", "^")
-TIMESTAMP: Final = 1_750_000_000
-"""Rules compare `$flagd.timestamp` with this and its neighbours."""
-
 scalars: SearchStrategy[Json] = st.one_of(
     st.none(), st.booleans(), st.sampled_from(NUMBERS), st.sampled_from(TEXTS), st.integers(-5, 120)
 )
@@ -326,6 +326,8 @@ def _rule_configs(
                 share=draw(st.one_of(st.none(), shares(salt=f"{flag.key}/r{index}/share"))),
                 outside=draw(st.sampled_from(list(Outside))),
                 description=draw(_words),
+                starts_at=(window := draw(windows))[0],
+                ends_at=window[1],
             )
             for index in range(draw(st.integers(0, 3)))
         ),
@@ -340,7 +342,8 @@ _bucket_by = st.sampled_from((TARGETING_KEY, TARGETING_KEY, "email", "user.name"
 def shares(*, salt: str) -> SearchStrategy[Share]:
     """Shares of every width, nothing and everybody included."""
     parts = st.one_of(st.integers(0, 100_000), st.sampled_from((0, 1, 50_000, 99_999, 100_000)))
-    return st.builds(Share, parts, st.sampled_from((salt, "salt")), _bucket_by)
+    steps = st.one_of(st.just(()), st.just(()), share_steps(parts))
+    return st.builds(Share, parts, st.sampled_from((salt, "salt")), _bucket_by, steps)
 
 
 def serves(flag: Flag, *, salt: str) -> SearchStrategy[Serve]:

@@ -7,6 +7,7 @@ import typer
 
 from server.cli.documents import enum_name
 from server.cli.environment_text import print_environment, row_of
+from server.cli.instants import read_instant
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read, remote_write
@@ -245,8 +246,8 @@ def freeze(
     from protos.flagstaff.v1 import environments_pb2 as messages
 
     window = messages.FreezeWindow(reason=because, roles=_roles(exempt), actors=person or ())
-    window.starts_at.FromDatetime(datetime.now(UTC) if starts is None else _instant(starts, "--from"))
-    window.ends_at.FromDatetime(_instant(until, "--until"))
+    window.starts_at.FromDatetime(datetime.now(UTC) if starts is None else read_instant(starts, "--from"))
+    window.ends_at.FromDatetime(read_instant(until, "--until"))
     current = _read(server, key).environment
     _set_windows(server, current, [*current.settings.freeze_windows, window])
 
@@ -338,16 +339,6 @@ def _roles(names: list[str] | None) -> list[Any]:
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: no such role")
     return [known[name] for name in names or ()]
-
-
-def _instant(text: str, option: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise typer.BadParameter(f"{option} {text!r} is not an instant with its time zone, such as 2026-01-31T12:00Z")
-    return instant
 
 
 def _read(server: Remote, key: str) -> "environments_pb2.GetEnvironmentResponse":

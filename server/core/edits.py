@@ -14,6 +14,7 @@ from server.core.flags import Flag, FlagConfig, FlagDefinition, Prerequisite, Ru
 from server.core.json import Json
 from server.core.json_order import as_stored
 from server.core.salts import keep_salts
+from server.core.timelines import settled
 
 FLAG_FIELDS: Final = frozenset(
     {"variants", "description", "kind", "temporary", "expected_lifetime_days", "owner", "tags", "links", "metadata"}
@@ -174,6 +175,14 @@ class RestoreFlag:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class SettleTimeline:
+    """Take as written what the clock made of a flag by an instant; no answer changes."""
+
+    key: str
+    at: datetime
+
+
 FlagEdit: TypeAlias = (
     SetEnabled
     | SetOffVariant
@@ -186,6 +195,7 @@ FlagEdit: TypeAlias = (
     | MoveRule
     | ReorderRules
     | UpdateConfig
+    | SettleTimeline
     | UpdateFlag
     | SetVariants
     | ArchiveFlag
@@ -241,6 +251,8 @@ def _edited(stored: FlagDefinition, change: FlagEdit, flags: Mapping[str, FlagDe
             config = replace(config, **_chosen(given, fields, CONFIG_FIELDS))
             if "prerequisites" in fields:
                 _check_prerequisites(stored, config.prerequisites, flags)
+        case SettleTimeline(_, at):
+            config = settled(config, at)
         case UpdateFlag() | SetVariants() | ArchiveFlag() | RestoreFlag():
             return replace(stored, flag=_edited_flag(stored.flag, change, flags))
         case _:
@@ -266,7 +278,7 @@ def _edited_flag(
 
 
 def _check_editable(stored: FlagDefinition, change: FlagEdit) -> None:
-    if stored.flag.archived_at is None or isinstance(change, ArchiveFlag | RestoreFlag):
+    if stored.flag.archived_at is None or isinstance(change, ArchiveFlag | RestoreFlag | SettleTimeline):
         return
     if isinstance(change, SetEnabled) and not change.enabled:
         return

@@ -51,6 +51,16 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareStep:
+    """How much a share is from an instant on. Units: as Share's."""
+
+    at: datetime
+    """Aware, and a whole second: flagd's clock knows no parts of one."""
+
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Who is let in: a part of all units, by a hash with a salt of its own.
 
@@ -60,6 +70,12 @@ class Share:
     parts: int
     salt: str
     bucket_by: str = TARGETING_KEY
+    steps: tuple[ShareStep, ...] = ()
+    """What it becomes by the clock alone, the earliest first; every evaluator knows them beforehand."""
+
+    def parts_at(self, now: float) -> int:
+        """How much it is at an instant. Units: seconds since 1970, UTC."""
+        return next((step.parts for step in reversed(self.steps) if step.at.timestamp() <= now), self.parts)
 
 
 Serve: TypeAlias = str | Split
@@ -80,6 +96,16 @@ class Rule:
 
     outside: Outside = Outside.NEXT
     description: str = ""
+    starts_at: datetime | None = None
+    """From then on it is asked; before, as if it were not there. Aware, and a whole second, as `ends_at`."""
+
+    ends_at: datetime | None = None
+    """The first instant at which it is asked no more."""
+
+    def is_asked_at(self, now: float) -> bool:
+        """Whether it has begun and has not ended. Units: seconds since 1970, UTC."""
+        begun = self.starts_at is None or self.starts_at.timestamp() <= now
+        return begun and (self.ends_at is None or now < self.ends_at.timestamp())
 
 
 @dataclass(frozen=True, slots=True)

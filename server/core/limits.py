@@ -77,6 +77,9 @@ NAMED_PEOPLE_MAX: Final = 100
 FREEZE_WINDOWS_MAX: Final = 100
 """Of one environment, past ones included until they are taken out."""
 
+SHARE_STEPS_MAX: Final = 50
+"""Instants at which one share becomes another by the clock."""
+
 SHARE_PARTS: Final = 100_000
 """A share is counted in parts of this; 1 part is 0.001 %."""
 

@@ -1,17 +1,14 @@
 """Serve flagstaff.v1.EnvironmentService."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from typing import Any, Final
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.flagstaff.v1 import environments_pb2 as messages
 from protos.flagstaff.v1 import tokens_pb2 as tokens
 from server.core.access import Principal, Role
 from server.core.changes import UpdateEnvironment
 from server.core.definitions.environments import read_approval_policy, read_freeze_windows
-from server.core.definitions.fields import read_metadata, write_instant
+from server.core.definitions.fields import read_metadata
 from server.core.definitions.problems import Problems
 from server.core.environments import ApprovalPolicy, Bucketing, Covered, Environment, FreezeWindow
 from server.core.errors import InvalidRequest, NotFound
@@ -22,6 +19,7 @@ from server.rpc.management import Management, named, result_of
 from server.rpc.masks import masked
 from server.rpc.paging import paged
 from server.rpc.table import Table, merge
+from server.rpc.timestamps import document_instant
 from server.rpc.values import json_of
 
 SERVICE: Final = "flagstaff.v1.EnvironmentService"
@@ -159,20 +157,13 @@ def _window_document(window: messages.FreezeWindow) -> Json:
     document: dict[str, Json] = {"reason": window.reason, **_people(window)}
     for name, field in (("from", "starts_at"), ("until", "ends_at")):
         if window.HasField(field):  # type: ignore[arg-type]  # One of two names of fields.
-            document[name] = _instant(getattr(window, field))
+            document[name] = document_instant(getattr(window, field))
     return document
 
 
 def _people(named_in: messages.ApprovalPolicy | messages.FreezeWindow) -> dict[str, Json]:
     roles = [_ROLES[number].value if number in _ROLES else f"{number}" for number in named_in.roles]
     return {"roles": roles, "actors": list(named_in.actors)}
-
-
-def _instant(given: Timestamp) -> Json:
-    try:
-        return write_instant(given.ToDatetime(tzinfo=UTC))
-    except (ValueError, OverflowError):
-        return f"{given.seconds} seconds"
 
 
 def _message(managed: ManagedEnvironment) -> messages.Environment:

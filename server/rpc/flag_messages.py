@@ -31,6 +31,7 @@ from server.core.flags import (
 )
 from server.core.json import Json
 from server.core.limits import SHARE_PARTS
+from server.rpc.timestamps import document_instant
 from server.rpc.values import json_of
 
 TYPES: Final[Mapping[int, ValueType]] = {
@@ -244,7 +245,7 @@ def _prerequisites_document(prerequisites: Sequence[messages.Prerequisite]) -> l
 
 
 def _rule_document(message: messages.Rule) -> dict[str, Json]:
-    document: dict[str, Json] = {"description": message.description, "serve": _serve_document(message.serve)}
+    document: dict[str, Any] = {"description": message.description, "serve": _serve_document(message.serve)}
     if message.id:
         document["id"] = message.id
     if message.HasField("condition"):
@@ -252,6 +253,14 @@ def _rule_document(message: messages.Rule) -> dict[str, Json]:
     if message.HasField("share"):
         share = message.share
         document["share"] = {"percent": share.parts / _PARTS_PER_PERCENT, **_bucketing(share)}
+        if share.steps:
+            document["share"]["steps"] = [
+                {"at": document_instant(step.at), "percent": step.parts / _PARTS_PER_PERCENT} for step in share.steps
+            ]
+    if message.HasField("starts_at"):
+        document["from"] = document_instant(message.starts_at)
+    if message.HasField("ends_at"):
+        document["until"] = document_instant(message.ends_at)
     if message.outside:
         document["outside"] = _known(message.outside, OUTSIDE, "Outside").value
     return document

@@ -12,6 +12,7 @@ from server.core.definitions.problems import Problems
 from server.core.flags import TARGETING_KEY, Flag, FlagKind, Outside, Rule, Serve, ValueType
 from server.core.json import Json
 from server.rpc.flag_messages import KINDS, OUTSIDE, TYPES
+from server.rpc.timestamps import timestamp
 from server.store.flags import StoredConfig, StoredFlag
 
 _TYPE_NUMBERS: Final[Mapping[ValueType, Any]] = {value: number for number, value in TYPES.items()}
@@ -104,9 +105,14 @@ def _rule_message(rule: Rule) -> messages.Rule:
     if rule.condition is not None:
         _fill(message.condition, rule.condition)
     if rule.share is not None:
-        message.share.CopyFrom(
-            messages.Share(parts=rule.share.parts, salt=rule.share.salt, bucket_by=_unless_usual(rule.share.bucket_by))
-        )
+        steps = [messages.ShareStep(at=timestamp(step.at), parts=step.parts) for step in rule.share.steps]
+        share = messages.Share(parts=rule.share.parts, salt=rule.share.salt, steps=steps)
+        share.bucket_by = _unless_usual(rule.share.bucket_by)
+        message.share.CopyFrom(share)
+    if rule.starts_at is not None:
+        message.starts_at.CopyFrom(timestamp(rule.starts_at))
+    if rule.ends_at is not None:
+        message.ends_at.CopyFrom(timestamp(rule.ends_at))
     return message
 
 

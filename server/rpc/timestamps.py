@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from server.core.definitions.fields import write_instant
 from server.core.errors import InvalidRequest
 
 
@@ -22,3 +23,11 @@ def instant(message: Any, field: str) -> datetime:
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{field} is not an instant from year 1 to 9999") from None
     return at
+
+
+def document_instant(given: Timestamp) -> str:
+    """An instant as documents have it; one that is out of range as a text that their reader refuses, with its path."""
+    try:
+        return write_instant(given.ToDatetime(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return f"{given.seconds} seconds"

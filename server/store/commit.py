@@ -364,6 +364,7 @@ def _save(connection: Connection, order: Order, decision: Decision, count: SyncC
         stored=near,
         count=count,
         version=standing.entry_sequence + 1,
+        now=now,
     )
     saving.save_references(connection, environment, events=events, damaged=near.damaged)
 

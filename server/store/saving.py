@@ -14,6 +14,7 @@ from server.core.events import Event
 from server.core.flags import Flag, FlagDefinition
 from server.core.references import Target
 from server.core.segments import Segment
+from server.core.timelines import next_instant
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries
@@ -68,6 +69,7 @@ def save_flags(
     stored: Neighbourhood,
     count: SyncCount,
     version: int,
+    now: datetime,
 ) -> None:
     """Write flags and their configurations in one environment; shared parts that differ get this version."""
     here = {"project": environment.project, "environment": environment.key}
@@ -87,6 +89,7 @@ def save_flags(
             "document": text.config,
             "enabled": definition.config.enabled,
             "sync_bytes": count.bytes_of(key, stored),
+            "settles_at": next_instant(definition.config, now),
         }
         for key, (definition, text) in flags.items()
         if stored.config_texts.get(key) != text.config

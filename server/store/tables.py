@@ -12,7 +12,7 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, LargeBinary
 from sqlalchemy import text as sql_text
 from sqlmodel import Field
 
-from server.store import launch_plan_tables, metric_tables
+from server.store import change_request_tables, launch_plan_tables, metric_tables
 from server.store.rows import Base, Instant
 from server.store.rows import instant_column as _instant
 from server.store.rows import key_column as _key
@@ -115,6 +115,7 @@ class FlagConfig(Base, table=True):
         Index("ix_flag_config_key", "project", "key"),
         # Has all that their sum needs, so that no document is read for it.
         Index("ix_flag_config_sync_bytes", "project", "environment", "sync_bytes"),
+        Index("ix_flag_config_settles_at", "settles_at"),
     )
 
     project: str = _key()
@@ -124,6 +125,9 @@ class FlagConfig(Base, table=True):
     enabled: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
     sync_bytes: int | None = _number()
     """What the flag takes of the text for in-process clients; NULL when that is not known, as where sync is off."""
+
+    settles_at: datetime | None = _instant()
+    """When the clock makes something of it that is to be written down; see core/timelines.py."""
 
 
 class Segment(Base, table=True):
@@ -304,76 +308,6 @@ class Token(Base, table=True):
     """Counts the changes of all tokens, but not their use; the highest one tells whether anything is new."""
 
 
-class ChangeRequest(Base, table=True):
-    """A change that waits for approvals, or what became of it."""
-
-    __tablename__ = "change_request"
-    __table_args__ = (
-        Index("ix_change_request_state", "project", "state", "created_at"),
-        Index("ix_change_request_author", "project", "author", "created_at"),
-        Index("ix_change_request_apply_at", "apply_at"),
-    )
-
-    project: str = _key()
-    id: str = _key()
-    state: str = _text()
-    author: str = _text()
-    title: str = _text("")
-    cause: str = _text("")
-    content: str = _text()
-    """What is asked for, as core's codec writes it."""
-
-    base: str = _text()
-    """The versions of the things that it would change, when it was asked for."""
-
-    lines: str = _text("{}")
-    """Environment -> what would differ there, line by line."""
-
-    progress: str = _text()
-    """State, approvals and schedule; the columns beside it are copies for searching."""
-
-    step_count: int = _number()
-    apply_at: datetime | None = _instant()
-    created_at: datetime = _instant()
-    updated_at: datetime = _instant()
-
-
-class ChangeRequestSubject(Base, table=True):
-    """What a change request would change."""
-
-    __tablename__ = "change_request_subject"
-    __table_args__ = (
-        ForeignKeyConstraint(["project", "change_request"], ["change_request.project", "change_request.id"]),
-        Index("ix_change_request_subject_subject", "project", "environment", "kind", "key"),
-    )
-
-    project: str = _key()
-    change_request: str = _key()
-    environment: str = _key()
-    kind: str = _key()
-    key: str = _key()
-
-
-class ChangeRequestStep(Base, table=True):
-    """One thing that happened to a change request, never changed again."""
-
-    __tablename__ = "change_request_step"
-    __table_args__ = (
-        ForeignKeyConstraint(["project", "change_request"], ["change_request.project", "change_request.id"]),
-        Index("ix_change_request_step_request_id", "project", "request_id"),
-    )
-
-    project: str = _key()
-    change_request: str = _key()
-    number: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    happening: str = _text()
-    actor: str = _text()
-    text: str = _text("")
-    content_number: int = _number()
-    request_id: str = _text("")
-    at: datetime = _instant()
-
-
 def _table(name: str) -> Table:
     return Base.metadata.tables[name]
 
@@ -391,9 +325,9 @@ outbox: Final = _table("outbox")
 requests: Final = _table("request")
 leases: Final = _table("lease")
 tokens: Final = _table("token")
-change_requests: Final = _table("change_request")
-change_request_subjects: Final = _table("change_request_subject")
-change_request_steps: Final = _table("change_request_step")
+change_requests: Final = change_request_tables.change_requests
+change_request_subjects: Final = change_request_tables.change_request_subjects
+change_request_steps: Final = change_request_tables.change_request_steps
 metrics: Final = metric_tables.metrics
 metric_sums: Final = metric_tables.metric_sums
 metric_producers: Final = metric_tables.metric_producers

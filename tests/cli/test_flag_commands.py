@@ -197,3 +197,37 @@ def test_wrong_usage_is_said_before_anything_is_sent(run: Run, arguments: tuple[
     ran = run("flag", *arguments, FLAGSTAFF_SERVER="127.0.0.1:1")
 
     assert (3 if asks_first else 2) == ran.code, ran.err
+
+
+def test_a_rule_goes_by_the_clock(flags: Managed) -> None:
+    """Steps of a share and the time of a rule are given, shown, and taken away."""
+    rule = ("rule", "update", "new-checkout", "everybody")
+    told = flags.done(
+        *rule, "--share", "1%", "--then", "100%@2036-12-02T09:00Z", "--then", "10%@2036-12-01T10:00+01:00"
+    )
+    flags.done(*rule, "--from", "2036-11-27T00:00+01:00", "--until", "2036-12-24T00:00Z")
+    shown = flags.done("get", "new-checkout")
+    taken = flags.done(*rule, "--then", "none", "--from", "none", "--until", "none")
+
+    assert (
+        "later share of rule everybody none -> 10 % from 2036-12-01T09:00:00Z, 100 % from 2036-12-02T09:00:00Z" in told
+    )
+    assert "1 %, 10 % from 2036-12-01T09:00:00Z, 100 % from 2036-12-02T09:00:00Z of everybody" in " ".join(
+        shown.split()
+    )
+    assert "-> none" in taken and "10 % from" not in flags.done("get", "new-checkout")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "why"),
+    [
+        ("--then", "10%", "is not PERCENT@INSTANT"),
+        ("--then", "10%@tomorrow", "is not an instant with its time zone"),
+        ("--from", "2026-12-01", "is not an instant with its time zone"),
+    ],
+)
+def test_a_wrong_time_is_refused(run: Run, option: str, text: str, why: str) -> None:
+    """Before anybody is asked for the flag, or with what helps."""
+    ran = run("flag", "rule", "add", "new-checkout", "late", "--serve", "on", "--share", "1%", option, text)
+
+    assert 2 == ran.code and why in " ".join(ran.err.replace("│", " ").split())

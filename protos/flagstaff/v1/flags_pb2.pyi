@@ -370,6 +370,8 @@ class Rule(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     OUTSIDE_FIELD_NUMBER: _builtins.int
     SERVE_FIELD_NUMBER: _builtins.int
+    STARTS_AT_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique within the flag, and for ever: salts are made of it, and salts decide who is in."""
     description: _builtins.str
@@ -385,6 +387,16 @@ class Rule(_message.Message):
 
     @_builtins.property
     def serve(self) -> Global___Serve: ...
+    @_builtins.property
+    def starts_at(self) -> _timestamp_pb2.Timestamp:
+        """From then on the rule is asked; before, as if it were not there. Whole seconds, as `ends_at`: every evaluator, ours
+        and in-process ones, knows the instant beforehand and switches by its own clock.
+        """
+
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """The first instant at which it is asked no more."""
+
     def __init__(
         self,
         *,
@@ -394,10 +406,12 @@ class Rule(_message.Message):
         share: Global___Share | None = ...,
         outside: Global___Outside.ValueType = ...,
         serve: Global___Serve | None = ...,
+        starts_at: _timestamp_pb2.Timestamp | None = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "serve", b"serve", "share", b"share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "ends_at", b"ends_at", "serve", b"serve", "share", b"share", "starts_at", b"starts_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "description", b"description", "id", b"id", "outside", b"outside", "serve", b"serve", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "description", b"description", "ends_at", b"ends_at", "id", b"id", "outside", b"outside", "serve", b"serve", "share", b"share", "starts_at", b"starts_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -490,26 +504,60 @@ class Share(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
     BUCKET_BY_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     parts: _builtins.int
     """Of 100,000: 1 part is 0.001 %."""
     salt: _builtins.str
     """Empty: made of the flag's key and the rule's id, or what it was before."""
     bucket_by: _builtins.str
     """Empty: targetingKey."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShareStep]:
+        """What the share becomes by the clock alone, the earliest first, 50 at most. Every evaluator knows the steps beforehand
+        and takes them at the same instant, also while the control plane is down. When one has come, `parts` is what it says.
+        """
+
     def __init__(
         self,
         *,
         parts: _builtins.int = ...,
         salt: _builtins.str = ...,
         bucket_by: _builtins.str = ...,
+        steps: _abc.Iterable[Global___ShareStep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_by", b"bucket_by", "parts", b"parts", "salt", b"salt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_by", b"bucket_by", "parts", b"parts", "salt", b"salt", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Share: _TypeAlias = Share  # noqa: Y015
+
+@_typing.final
+class ShareStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    parts: _builtins.int
+    """Of 100,000."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """A whole second."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        parts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShareStep: _TypeAlias = ShareStep  # noqa: Y015
 
 @_typing.final
 class RulePosition(_message.Message):

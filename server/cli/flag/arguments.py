@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from server.cli.instants import read_instant
 from server.cli.remote import Remote
 from server.core.json import Json
 
@@ -17,7 +18,7 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The flag's key.")]
 Keys = Annotated[list[str], typer.Argument(metavar="KEY...", help="The flags' keys.")]
 
 _PARTS_PER_PERCENT: Final = 1_000
-_NONE: Final = "none"
+NONE: Final = "none"
 
 
 def stub(server: Remote) -> "FlagServiceStub":
@@ -106,7 +107,7 @@ def share(text: str, bucket_by: str | None = None) -> "messages.Share | None":
     """A share from a percentage, such as 12.5 or 12.5%; None for `none`. Errors: BadParameter."""
     from protos.flagstaff.v1 import flags_pb2 as messages
 
-    if text == _NONE:
+    if text == NONE:
         return None
     try:
         parts = float(text.removesuffix("%")) * _PARTS_PER_PERCENT
@@ -115,6 +116,27 @@ def share(text: str, bucket_by: str | None = None) -> "messages.Share | None":
     if not 0 <= parts <= 100 * _PARTS_PER_PERCENT or round(parts, 6) != round(parts):
         raise typer.BadParameter(f"share {text!r} is not from 0% to 100% with up to 3 decimals")
     return messages.Share(parts=round(parts), bucket_by=bucket_by or "")
+
+
+def share_steps(texts: Sequence[str]) -> "list[messages.ShareStep]":
+    """Later widths of a share, such as 25%@2026-12-01T09:00Z, in the order of their instants; none for `none`.
+
+    Errors: BadParameter.
+    """
+    from protos.flagstaff.v1 import flags_pb2 as messages
+
+    if list(texts) == [NONE]:
+        return []
+    steps = []
+    for text in texts:
+        width, found, instant = text.partition("@")
+        wanted = share(width) if found else None
+        if wanted is None:
+            raise typer.BadParameter(f"--then {text!r} is not PERCENT@INSTANT, such as 25%@2026-12-01T09:00Z")
+        step = messages.ShareStep(parts=wanted.parts)
+        step.at.FromDatetime(read_instant(instant, "--then"))
+        steps.append(step)
+    return sorted(steps, key=lambda step: step.at.ToDatetime())
 
 
 def position(before: str | None, after: str | None) -> "messages.RulePosition":

@@ -196,11 +196,14 @@ def _rule(rule: "messages.Rule") -> str:
     from protos.flagstaff.v1 import flags_pb2 as messages
 
     who = "everybody" if not rule.HasField("condition") else in_short(as_document(rule.condition), chars_max=400)
+    begin = f", from {rule.starts_at.ToJsonString()}" if rule.HasField("starts_at") else ""
+    window = f"{begin}, until {rule.ends_at.ToJsonString()}" if rule.HasField("ends_at") else begin
     if not rule.HasField("share"):
-        return f"{who}: {_serve(rule.serve)}"
+        return f"{who}{window}: {_serve(rule.serve)}"
     by = f" by {rule.share.bucket_by}" if rule.share.bucket_by else ""
     rest = "default" if rule.outside == messages.OUTSIDE_DEFAULT else "next rule"
-    return f"{rule.share.parts / 1_000:g} %{by} of {who}: {_serve(rule.serve)}, else {rest}"
+    steps = "".join(f", {step.parts / 1_000:g} % from {step.at.ToJsonString()}" for step in rule.share.steps)
+    return f"{rule.share.parts / 1_000:g} %{steps}{by} of {who}{window}: {_serve(rule.serve)}, else {rest}"
 
 
 def _serve(serve: "messages.Serve") -> str:

@@ -8,6 +8,7 @@ import typer
 from server.cli.flag import arguments
 from server.cli.flag.arguments import Key, read_config, stub
 from server.cli.flag.configs import BucketBy, Rerandomise, Split
+from server.cli.instants import read_instant
 from server.cli.options import given, group
 from server.cli.remote import Remote, remote_write
 from server.core.errors import NotFound
@@ -30,6 +31,7 @@ ADD_HELP: Final = """Add a rule, at the end unless it is said where.
   flagstaff flag rule add new-ui beta --segment beta --serve on
   flagstaff flag rule add new-ui eu --if '{"in": [{"var": "country"}, ["DE", "FR"]]}' --serve on --before beta
   flagstaff flag rule add banner half --share 50% --outside default --split welcome=1,sale=1
+  flagstaff flag rule add banner sale --serve sale --from 2026-11-27T00:00+01:00 --until 2026-12-01T00:00+01:00
 """
 
 UPDATE_HELP: Final = """Change a rule where it stands; what is not given stays, and so does who is in its share.
@@ -37,6 +39,10 @@ UPDATE_HELP: Final = """Change a rule where it stands; what is not given stays, 
 \b
   flagstaff flag rule update new-ui beta --share 25%
   flagstaff flag rule update new-ui beta --share none --serve on --description "Launched"
+  flagstaff flag rule update new-ui beta --share 1% --then 10%@2026-12-01T09:00Z --then 100%@2026-12-02T09:00Z
+
+Steps by the clock are part of the flag: all who evaluate it, here and in their own process, take them at that very
+second, also while no server runs. A new --share takes steps away that are not given again.
 """
 
 REMOVE_HELP: Final = """Take a rule away.
@@ -74,6 +80,12 @@ RuleId = Annotated[str, typer.Argument(metavar="RULE", help="The rule's id.")]
 Condition = Annotated[str | None, given("--if", "Who is meant: a condition in JsonLogic.")]
 Segments = Annotated[list[str] | None, given("--segment", "Who is meant: units of this segment. Repeatable: of any.")]
 Share = Annotated[str | None, given("--share", "How many of them, such as 12.5%; `none` lets in all.")]
+Then = Annotated[
+    list[str] | None,
+    given("--then", "What the share becomes by the clock, such as 25%@2026-12-01T09:00Z. Repeatable; `none`: stays."),
+]
+From = Annotated[str | None, given("--from", "When the rule begins; `none`: it has begun.")]
+Until = Annotated[str | None, given("--until", "When it ends; `none`: never.")]
 Serves = Annotated[str | None, given("--serve", "The variant that they get.")]
 OutsideShare = Annotated[
     OutsideName | None, given("--outside", "What those outside of the share get: the next rule, or the default.")
@@ -93,10 +105,13 @@ def add(
     condition: Condition = None,
     segment: Segments = None,
     share: Share = None,
+    then: Then = None,
     serve: Serves = None,
     split: Split = None,
     bucket_by: BucketBy = None,
     outside: OutsideShare = None,
+    starts_at: From = None,
+    ends_at: Until = None,
     description: Description = None,
     before: Before = None,
     after: After = None,
@@ -107,6 +122,7 @@ def add(
     rule = messages.Rule(id=rule_id)
     _say_who(rule, condition, segment)
     _say_what(rule, share, arguments.serve(serve, split, bucket_by), bucket_by)
+    _say_when(rule, then, starts_at, ends_at)
     _say_more(rule, outside, description)
     if not rule.HasField("serve"):
         raise typer.BadParameter("a rule serves something: give --serve or --split")
@@ -131,10 +147,13 @@ def update(
     condition: Condition = None,
     segment: Segments = None,
     share: Share = None,
+    then: Then = None,
     serve: Serves = None,
     split: Split = None,
     bucket_by: BucketBy = None,
     outside: OutsideShare = None,
+    starts_at: From = None,
+    ends_at: Until = None,
     description: Description = None,
     rerandomise: Rerandomise = False,
 ) -> None:
@@ -148,6 +167,7 @@ def update(
         raise NotFound(f"rule {rule_id!r} is not in flag {key!r}; it has: {known}")
     _say_who(rule, condition, segment)
     _say_what(rule, share, arguments.serve(serve, split, bucket_by), bucket_by)
+    _say_when(rule, then, starts_at, ends_at)
     _say_more(rule, outside, description)
     request = messages.ReplaceRuleRequest(
         project=server.project,
@@ -229,6 +249,19 @@ def _say_what(rule: "messages.Rule", share: str | None, served: "messages.Serve 
             rule.share.CopyFrom(wanted)
     if served is not None:
         rule.serve.CopyFrom(served)
+
+
+def _say_when(rule: "messages.Rule", then: list[str] | None, starts_at: str | None, ends_at: str | None) -> None:
+    if then is not None and not rule.HasField("share"):
+        raise typer.BadParameter("--then says what a share becomes, and the rule has none: give --share, such as 1%")
+    if then is not None:
+        del rule.share.steps[:]
+        rule.share.steps.extend(arguments.share_steps(then))
+    for name, option, text in (("starts_at", "--from", starts_at), ("ends_at", "--until", ends_at)):
+        if text == arguments.NONE:
+            rule.ClearField(name)  # type: ignore[arg-type]  # One of two names of fields.
+        elif text is not None:
+            getattr(rule, name).FromDatetime(read_instant(text, option))
 
 
 def _say_more(rule: "messages.Rule", outside: OutsideName | None, description: str | None) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from server.core.definitions.configs import CONFIG_FIELDS, no_variant, read_targeting
+from server.core.definitions.configs import CONFIG_FIELDS, read_targeting
 from server.core.definitions.documents import Read, finish, present, read_each, read_environment
 from server.core.definitions.fields import check_fields, key_problem, read_metadata, read_object
 from server.core.definitions.flags import FLAG_FIELDS
 from server.core.definitions.flagsets import FLAG, SEGMENT, Node, asking_for, needed_large, write_segment_out
 from server.core.definitions.problems import Path, Problems, shown
+from server.core.definitions.rules import no_variant
 from server.core.definitions.segments import read_condition
 from server.core.definitions.variants import read_variants
 from server.core.evaluation.lowering import lower_flag

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
-from server.core.definitions.configs import no_variant
 from server.core.definitions.problems import Path, Problems, in_order, pointer, shown
 from server.core.definitions.references import reference_paths, references, uses_shorthand
+from server.core.definitions.rules import no_variant
 from server.core.environments import Bucketing
 from server.core.errors import InvalidDefinition, Problem
 from server.core.evaluation.lowering import lower_flag

@@ -58,7 +58,9 @@ def _summary(rule: JsonObject) -> str:
     condition, share = rule.get("condition"), rule.get("share")
     whom = "everybody" if condition is None else f"if {shortened(write_condition(condition))}"
     let_in = "" if share is None else f", share {_share_text(share)}"
-    return f"{whom}{let_in}: {serve_text(rule.get('serve'))}"
+    begin = f", from {plain(rule['from'])}" if "from" in rule else ""
+    end = f", until {plain(rule['until'])}" if "until" in rule else ""
+    return f"{whom}{let_in}{begin}{end}: {serve_text(rule.get('serve'))}"
 
 
 def condition(what: str) -> Describer:
@@ -122,13 +124,24 @@ def _share(what: str) -> Describer:
         percents = old.get("percent"), new.get("percent")
         if not same(*percents):
             yield changed(pointer(path, "percent"), f"share of {what}", *percents, shown=_percent)
+        if not same(old.get("steps"), new.get("steps")):
+            steps = old.get("steps"), new.get("steps")
+            yield changed(pointer(path, "steps"), f"later share of {what}", *steps, shown=_steps_text)
         yield from _bucketing(path, f"share of {what}", old, new)
 
     return describe
 
 
 def _share_text(share: Json) -> str:
-    return _percent(as_object(share).get("percent")) + _by_unit(as_object(share))
+    fields = as_object(share)
+    later = f", {_steps_text(fields['steps'])}" if "steps" in fields else ""
+    return _percent(fields.get("percent")) + later + _by_unit(fields)
+
+
+def _steps_text(steps: Json) -> str:
+    """`10 % from 2026-12-01T09:00:00Z, 100 % from 2026-12-02T09:00:00Z`."""
+    read = [as_object(step) for step in as_list(steps)]
+    return ", ".join(f"{_percent(step.get('percent'))} from {plain(step.get('at'))}" for step in read)
 
 
 def _percent(value: Json) -> str:
@@ -151,6 +164,8 @@ def _bucketing(path: str, what: str, before: JsonObject, after: JsonObject) -> D
 _FIELDS: Final[Mapping[str, Callable[[str], Describer]]] = {
     "condition": lambda rule: condition(f"condition of {rule}"),
     "share": _share,
+    "from": lambda rule: field(f"begin of {rule}", shown=plain),
+    "until": lambda rule: field(f"end of {rule}", shown=plain),
     "outside": lambda rule: field(f"outside the share of {rule}", shown=plain),
     "serve": lambda rule: serve(f"serve of {rule}"),
     "description": lambda rule: field(f"description of {rule}"),

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from server.core.definitions.fields import write_instant
 from server.core.environments import Bucketing
 from server.core.errors import InvalidDefinition
 from server.core.evaluation.bucketing import bucket, canonical_cbor, hash32, hash_limits, unit_text
@@ -98,25 +99,34 @@ class _Narrator:
 
     def _rule(self, rule: Rule) -> Generator[Step, None, bool]:
         name = f"rule {rule.id}"
+        if not rule.is_asked_at(self.now):
+            yield Step(name, "not asked", self._window(rule))
+            return False
         matched, detail = self._condition(rule.condition)
         if not matched:
             yield Step(name, "no match", detail)
             return False
         lacking = self._lacking_key(rule)
         place = self._place(rule.share)
-        inside = not lacking and (rule.share is None or place is None or place < rule.share.parts)
+        inside = not lacking and (rule.share is None or place is None or place < rule.share.parts_at(self.now))
         if not inside:
-            why = lacking or _share(rule.share, place, "outside")
+            why = lacking or _share(rule.share, place, "outside", self.now)
             after = "the default is served" if rule.outside is Outside.DEFAULT else "the next rule is asked"
             yield Step(name, "matched, but outside", f"{why}; {after}")
             if rule.outside is Outside.DEFAULT:
                 yield from self._default(self.definition.config)
                 return True
             return False
-        yield Step(name, "matched", "; ".join(part for part in (detail, _share(rule.share, place, "inside")) if part))
+        inside_share = _share(rule.share, place, "inside", self.now)
+        yield Step(name, "matched", "; ".join(part for part in (detail, inside_share) if part))
         if isinstance(rule.serve, Split):
             yield self._split(rule.serve)
         return True
+
+    def _window(self, rule: Rule) -> str:
+        if rule.starts_at is not None and self.now < rule.starts_at.timestamp():
+            return f"it begins at {write_instant(rule.starts_at)}"
+        return "" if rule.ends_at is None else f"it ended at {write_instant(rule.ends_at)}"
 
     def _place(self, share: Share | None) -> int | None:
         text = None if share is None else unit_text(self.context.get(share.bucket_by))
@@ -230,10 +240,13 @@ def _arm(hashed: int, weights: tuple[int, ...]) -> int:
     return next(index for index, limit in enumerate(hash_limits(weights)) if hashed < limit)
 
 
-def _share(share: Share | None, place: int | None, side: str) -> str:
+def _share(share: Share | None, place: int | None, side: str, now: int) -> str:
     if share is None or place is None:
         return ""
-    return f"{side} the share: bucket {place} of {SHARE_PARTS}, let in below {share.parts} (salt {share.salt!r})"
+    parts = share.parts_at(now)
+    later = next((step for step in share.steps if step.at.timestamp() > now), None)
+    then = "" if later is None else f", below {later.parts} from {write_instant(later.at)} on"
+    return f"{side} the share: bucket {place} of {SHARE_PARTS}, let in below {parts}{then} (salt {share.salt!r})"
 
 
 def _shown(answer: Resolution) -> str:

@@ -5,6 +5,7 @@ The lowered form is the only one that is evaluated, here and by in-process provi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from server.core.environments import Bucketing
@@ -16,6 +17,7 @@ from server.core.json import Json, Scalar
 from server.core.limits import LOWERED_DEPTH_MAX, LOWERED_NODES_MAX, SHARE_PARTS
 from server.core.segments import Segment
 
+_NOW: Final[Json] = {"var": "$flagd.timestamp"}
 _AROUND_RULE_MAX: Final = 16
 """More operators than lowering nests around a rule's condition, without prerequisites."""
 
@@ -152,15 +154,16 @@ class _Lowering:
         return config.default, None
 
     def rule(self, rule: Rule, otherwise: Json) -> list[Json]:
-        condition = True if rule.condition is None else self.written_out(rule.condition)
+        asked = _window(rule) if rule.condition is None else [*_window(rule), self.written_out(rule.condition)]
         serve = _served(rule.serve)
         inside = _inside(rule.share, rule.serve)
+        if rule.share is not None and rule.share.steps:
+            self.count(inside)
         if not inside:
-            return [condition, serve]
-        gate: Json = inside[0] if len(inside) == 1 else {"and": inside}
+            return [_all(asked), serve]
         if rule.outside is Outside.DEFAULT:
-            return [condition, {"if": [gate, serve, otherwise]}]
-        return [gate if condition is True else {"and": [condition, *inside]}, serve]
+            return [_all(asked), {"if": [_all(inside), serve, otherwise]}]
+        return [_all([*asked, *inside]), serve]
 
     def prerequisite(self, prerequisite: Prerequisite) -> Json:
         """A rule that tells whether another flag serves one of the wanted variants."""
@@ -246,9 +249,42 @@ def _inside(share: Share | None, serve: Serve) -> list[Json]:
         keys.append(serve.bucket_by)
     gates: list[Json] = [_has_key(attribute) for attribute in keys]
     if share:
-        arms = [[True, share.parts], [False, SHARE_PARTS - share.parts]]
-        gates.append({"fractional": [_salted(share.salt, share.bucket_by), *arms]})
+        gates.append(_let_in(share, share.parts) if not share.steps else {"if": _by_time(share)})
     return gates
+
+
+def _by_time(share: Share) -> list[Json]:
+    """The latest step whose instant has come, or what the share was before all of them."""
+    chain: list[Json] = []
+    for step in reversed(share.steps):
+        chain += [_from(step.at), _let_in(share, step.parts)]
+    return [*chain, _let_in(share, share.parts)]
+
+
+def _let_in(share: Share, parts: int) -> Json:
+    # Arms are texts: older providers take nothing else, and write a page of warnings for each share, or let nobody in.
+    arms = [["in", parts], ["out", SHARE_PARTS - parts]]
+    return {"===": [{"fractional": [_salted(share.salt, share.bucket_by), *arms]}, "in"]}
+
+
+def _window(rule: Rule) -> list[Json]:
+    """Conditions for being asked at this time."""
+    begun = [] if rule.starts_at is None else [_from(rule.starts_at)]
+    return begun if rule.ends_at is None else [*begun, {"<": [_NOW, _seconds(rule.ends_at)]}]
+
+
+def _from(at: datetime) -> Json:
+    return {">=": [_NOW, _seconds(at)]}
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
+
+
+def _all(conditions: list[Json]) -> Json:
+    if len(conditions) == 1:
+        return conditions[0]
+    return {"and": conditions} if conditions else True
 
 
 def _served(serve: Serve) -> Json:

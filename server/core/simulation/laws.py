@@ -85,7 +85,7 @@ class _Comparison:
     def of_share(self, before: Rule, after: Rule, *, units: Sequence[Context]) -> Iterator[BrokenLaw]:
         old, new = self.sides
         places = [(old.is_in(before.share, each), new.is_in(after.share, each)) for each in units]
-        width_before, width_after = _width(before.share), _width(after.share)
+        width_before, width_after = old.width(before.share), new.width(after.share)
         told = f"the share of rule {before.id} goes from {_percent(width_before)} to {_percent(width_after)}"
         why = self.why(before.share, after.share)
         lost_count = sum(was and not will for was, will in places)
@@ -160,12 +160,16 @@ class _Side:
 
         return meets
 
+    def width(self, share: Share | None) -> int:
+        """How much of all units a share lets in at this time."""
+        return SHARE_PARTS if share is None else share.parts_at(self.now)
+
     def is_in(self, share: Share | None, context: Context) -> bool:
         """Whether a unit is let in."""
         if share is None:
             return True
         hashed = self.hashed(share.salt, context.get(share.bucket_by))
-        return hashed is not None and bucket(hashed, SHARE_PARTS) < share.parts
+        return hashed is not None and bucket(hashed, SHARE_PARTS) < share.parts_at(self.now)
 
     def arm(self, split: Split) -> Callable[[Context], str | None]:
         """The arm that a unit gets; None without a bucketing key."""
@@ -184,10 +188,6 @@ class _Side:
             return None
         salted = f"{salt}:{text}"
         return hash32(canonical_cbor(salted) if self.bucketing is Bucketing.V3 else salted.encode())
-
-
-def _width(share: Share | None) -> int:
-    return SHARE_PARTS if share is None else share.parts
 
 
 def _percent(parts: int) -> str:

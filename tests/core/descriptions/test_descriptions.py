@@ -19,6 +19,7 @@ from server.core.flags import (
     Prerequisite,
     Rule,
     Share,
+    ShareStep,
     Split,
     Target,
     ValueType,
@@ -28,6 +29,7 @@ from server.core.segments import Segment
 
 FLAG = Flag("new-ui", ValueType.BOOLEAN, {"on": True, "off": False})
 STAFF = Rule("staff", "on", {"ends_with": [{"var": "email"}, "@example.com"]})
+STEPS = tuple(ShareStep(datetime(2026, 12, day, 9, tzinfo=UTC), parts) for day, parts in ((1, 25_000), (2, 100_000)))
 BETA = Rule("beta", "on", {"==": [{"var": "plan"}, "beta"]}, Share(10_000, "new-ui/beta/share"))
 REST = Rule("rest", Split((("on", 50), ("off", 50)), "new-ui/rest/split"))
 CONFIG = FlagConfig(rules=(STAFF, BETA, REST), default="off", off_variant="off")
@@ -75,6 +77,19 @@ def with_rules(*rules: Rule) -> FlagConfig:
         (with_rules(STAFF, replace(BETA, share=Share(25_000, "new-ui/beta/share")), REST),
          ["share of rule beta 10 % -> 25 %"]),
         (with_rules(STAFF, replace(BETA, share=None), REST), ["share of rule beta 10 % -> none"]),
+        (
+            with_rules(STAFF, replace(BETA, share=Share(10_000, "new-ui/beta/share", steps=STEPS)), REST),
+            ["later share of rule beta none -> 25 % from 2026-12-01T09:00:00Z, 100 % from 2026-12-02T09:00:00Z"],
+        ),
+        (
+            with_rules(STAFF, replace(BETA, starts_at=STEPS[0].at, ends_at=STEPS[1].at), REST),
+            ["begin of rule beta none -> 2026-12-01T09:00:00Z", "end of rule beta none -> 2026-12-02T09:00:00Z"],
+        ),
+        (
+            with_rules(STAFF, BETA, REST, Rule("l", "off", None, Share(5, "x", steps=STEPS[:1]), ends_at=STEPS[1].at)),
+            ["rule l added at the end: everybody, share 0.005 %, 25 % from 2026-12-01T09:00:00Z, "
+             "until 2026-12-02T09:00:00Z: off"],
+        ),
         (
             with_rules(STAFF, replace(BETA, share=Share(10_000, "new")), REST),
             ["units are dealt anew, salt of share of rule beta new-ui/beta/share -> new"],

@@ -1,5 +1,6 @@
 """Explanations: each step says what was looked at, and the answer is the evaluation's own."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from server.core.flags import (
     Prerequisite,
     Rule,
     Share,
+    ShareStep,
     Split,
     Target,
     ValueType,
@@ -26,6 +28,7 @@ from tests.strategies import contexts, flag_sets
 
 SPLIT = Split((("on", 1), ("off", 3)), salt="s")
 HALF = Share(50_000, salt="h")
+LATER = datetime(2026, 12, 1, 9, tzinfo=UTC)
 
 
 def told(config: FlagConfig, context: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -74,6 +77,26 @@ def told(config: FlagConfig, context: dict[str, Any]) -> list[tuple[str, str, st
                 "rule r",
                 "matched, but outside",
                 "outside the share: bucket 27331 of 100000, let in below 0 (salt 'h'); the default is served",
+            ),
+        ),
+        (
+            FlagConfig(default="off", rules=(Rule("r", "on", starts_at=LATER),)),
+            {},
+            ("rule r", "not asked", "it begins at 2026-12-01T09:00:00Z"),
+        ),
+        (
+            FlagConfig(default="off", rules=(Rule("r", "on", ends_at=datetime.fromtimestamp(0, UTC)),)),
+            {},
+            ("rule r", "not asked", "it ended at 1970-01-01T00:00:00Z"),
+        ),
+        (
+            FlagConfig(default="off", rules=(Rule("r", "on", share=Share(0, "h", steps=(ShareStep(LATER, 10_000),))),)),
+            {"targetingKey": "ann"},
+            (
+                "rule r",
+                "matched, but outside",
+                "outside the share: bucket 27331 of 100000, let in below 0, below 10000 from 2026-12-01T09:00:00Z on "
+                "(salt 'h'); the next rule is asked",
             ),
         ),
         (
