@@ -212,3 +212,24 @@ LAUNCH_PLANS_CLOSED_MAX: Final = 1_000
 
 LAUNCH_STEPS_MAX: Final = 2_000
 """What may happen to one launch plan at the hands of people: answers, approvals, shifts."""
+RELEASE_STEPS_MAX: Final = 100
+RELEASE_PATCHES_MAX: Final = 200
+"""Of one step of a release."""
+
+RELEASE_CHECKS_MAX: Final = 20
+"""Checks and questions to others, together, of one step of a release."""
+
+RELEASE_WAIT_S_MAX: Final = 366 * 24 * 3600.0
+"""Longest time that a step of a release, or an answer to it, may be given."""
+
+RELEASE_BYTES_MAX: Final = 1024 * 1024
+"""A release's plan, and what was there before it, as they are stored."""
+
+RELEASES_LIVE_MAX: Final = 5_000
+"""Releases of a project that have not ended."""
+
+RELEASES_ENDED_MAX: Final = 5_000
+"""Ended ones of a project that are kept; the audit trail keeps what became of all."""
+
+RELEASE_TEMPLATES_MAX: Final = 200
+"""Of one project."""

@@ -32,6 +32,7 @@ from server.store.change_request_steps import check_known, find_known
 from server.store.change_requests import content_text, read_request
 from server.store.commit import Committed, Part, Seen, check_revision, commit_all
 from server.store.engine import reading, writing
+from server.store.locks import NO_KEY, Key
 from server.store.saving import Cause
 from server.store.versions import check_flag_versions, check_versions
 
@@ -275,7 +276,9 @@ def require_within(principal: Principal, action: Action, project: str) -> None:
 
 def cause_of(write: Write, project: str) -> Cause:
     """Who makes a write and why, as its commit tells it."""
-    return Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id)
+    emergency = write.bypass_approval and bool(write.reason.strip())
+    key = Key(bypasser=write.principal) if emergency else NO_KEY
+    return Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id, key)
 
 
 def may_bypass(write: Write, scope: Scope, needed: str) -> None:
@@ -339,7 +342,7 @@ def written_of(committed: Mapping[str, Committed], *, dry_run: bool) -> Written:
     unchanged = all(each.unchanged for each in committed.values())
     outcome = Outcome.UNCHANGED if unchanged else Outcome.WOULD_APPLY if dry_run else Outcome.APPLIED
     events = {name: each.events for name, each in committed.items()}
-    warnings = tuple(line for name, each in committed.items() for line in _unsent(name, each.unsent))
+    warnings = tuple(line for name, each in committed.items() for line in (*each.warnings, *_unsent(name, each.unsent)))
     return Written(outcome, revisions, events, warnings)
 
 

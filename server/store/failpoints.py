@@ -10,6 +10,8 @@ at that point leaves behind. Unset, as it should be, a point costs one compariso
     commit.audited        audit entries are saved, the outbox is not
     commit.before_commit  everything is saved in the open transaction
     commit.after_commit   the transaction is durable, nobody has been told
+    release.due           the write lock is held, a release is about to go on
+    release.carried_on    what a release did is in the open transaction, its flags and its log alike
     migrate.half          a migration step has run in the open transaction
     restore.copied        a backup's content is in the open transaction, in place of what was there
 """
@@ -25,6 +27,8 @@ NAMES: Final = (
     "commit.audited",
     "commit.before_commit",
     "commit.after_commit",
+    "release.due",
+    "release.carried_on",
     "migrate.half",
     "restore.copied",
 )

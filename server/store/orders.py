@@ -60,6 +60,9 @@ class Committed:
     unsent: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Flags concerned that in-process clients are not sent, each with the large segments that it needs."""
 
+    warnings: tuple[str, ...] = ()
+    """What else moves flags that it touched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

@@ -18,6 +18,7 @@ from server.core.timelines import next_instant
 from server.store import failpoints, tables
 from server.store.announce import Announcement, announce, payload_text
 from server.store.audit import append_entries
+from server.store.locks import NO_KEY, Key
 from server.store.mapping import FlagText, parse
 from server.store.neighbourhood import Neighbourhood, is_placeholder
 from server.store.standing import Standing, read_standing
@@ -41,6 +42,8 @@ class Cause:
     reason: str
     cause: str
     request_id: str
+    key: Key = NO_KEY
+    """What it has in hand to change flags that something else moves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from server.core.environments import Environment
 from server.store.engine import open_engine
 from tests.store.definitions import ON_SQLITE, flag, put
 
-ASKED_MAX = 11
-"""The turn, what the change touches and depends on, six writes, and the end."""
+ASKED_MAX = 12
+"""The turn, what the change touches and depends on, who else moves it, six writes, and the end."""
 
 
 @pytest.fixture

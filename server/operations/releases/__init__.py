@@ -1,0 +1,1 @@
+"""Releases: drawn up, moved by people and by time, taken back, looked at."""
