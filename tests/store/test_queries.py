@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.event import listen
 
 from server.core.changes import PutFlag, PutSegment, RemoveFlag, UpdateEnvironment
 from server.core.environments import Project
@@ -14,7 +15,7 @@ from server.store.environments import list_environments, read_environment
 from server.store.flagsets import Touched, load_documents, read_flag_set, touched_since
 from server.store.projects import list_projects
 from server.store.revisions import list_revisions, load_documents_at, read_revision
-from tests.store.definitions import KINDS, NOW, behind_our_back, flag, put, segment
+from tests.store.definitions import KINDS, NOW, ON_SQLITE, behind_our_back, flag, put, segment
 
 HERE: Final[dict[str, Any]] = {"project": "shop", "environment": "production"}
 
@@ -56,6 +57,19 @@ def test_what_commits_touched_is_known(shop: Engine) -> None:
     with reading(shop) as connection:
         assert Touched(4, frozenset({"a", "b"}), frozenset(), True) == touched_since(connection, **HERE, revision=2)
         assert Touched(4) == touched_since(connection, **HERE, revision=4)
+
+
+@ON_SQLITE
+def test_what_commits_touched_is_found_without_the_history_before_them(shop: Engine) -> None:
+    """It is asked after each commit, by every process, however long the history is."""
+    asked: list[tuple[str, Any]] = []
+    listen(shop, "before_cursor_execute", lambda _1, _2, statement, values, *_: asked.append((statement, values)))
+
+    with reading(shop) as connection:
+        touched_since(connection, **HERE, revision=1)
+        statement, values = next(each for each in asked if "FROM revision" in each[0])
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+    assert "project=? AND environment=? AND revision>?" in str(plan)
 
 
 def test_every_revision_stays_readable(shop: Engine) -> None:
