@@ -13,6 +13,7 @@ from server.core.access import OPEN, Principal
 from server.rpc.call import Abort, MetadataEntry, abort_for
 from server.rpc.doors.messages import Requests
 from server.rpc.doors.stalls import WRITE_STALL_S, Stalls, Writing
+from server.rpc.doors.writes import seen_through
 from server.rpc.drain import Drain
 from server.rpc.status import Status
 from server.rpc.table import Bidi, Handler, Kind, ServerStream, Table, UnaryAsync, UnarySync
@@ -286,10 +287,10 @@ async def _send_all(
                 await call.send_metadata()
             first = False
             if writing is None:
-                await write(reply)
+                await seen_through(write(reply))
             else:
                 writing.since = time()
-                await write(reply)
+                await seen_through(write(reply))
                 writing.since = inf
     if call.has_metadata:
         await call.send_metadata(initial=first)
