@@ -16,16 +16,22 @@ from sqlalchemy.pool import QueuePool
 from server.core.errors import FlagstaffError, InvalidRequest, StoreCorrupt, StoreUnavailable
 from server.store.addresses import shown
 from server.store.kinds import POOL_TIMEOUT_S, Transaction
-from server.store.postgresql_driver import CHANNEL, SILENCE_MAX_S, CommitInDoubt, Driver, Gate, connect
+from server.store.postgresql_driver import (
+    ANSWER_MAX_S,
+    CHANNEL,
+    HEARD_S,
+    SILENCE_MAX_S,
+    CommitInDoubt,
+    Driver,
+    Gate,
+    connect,
+)
 
 POLL_S: Final = 1.0
 """Between two looks when nobody hints at a commit."""
 
 POOL_SIZE: Final = 5
 """Connections that are kept."""
-
-WATCH_SILENCE_MAX_S: Final = 3.0
-"""How long the look for commits, which is answered within a millisecond, may take."""
 
 LOCKS: Final = 0x464C4147
 """The first key of our advisory locks, by which they meet nobody else's."""
@@ -76,8 +82,8 @@ class PostgreSQL:
         if how.writes:
             _begin_writing(driver, how)
         else:
-            driver.tells, driver.silence_max_s = False, SILENCE_MAX_S
-            driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            driver.tells = False
+            _begin(driver, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def is_lost(self, driver: Any) -> bool:
         """Closed by us or broken by others."""
@@ -126,7 +132,7 @@ class PostgreSQL:
         pooled = engine.raw_connection()
         driver = cast("Driver", pooled.driver_connection)
         pooled.detach()
-        driver.silence_max_s = WATCH_SILENCE_MAX_S
+        driver.silence_max_s = ANSWER_MAX_S
         try:
             driver.execute(f"LISTEN {CHANNEL}")
             yield ServerWatch(driver)
@@ -166,9 +172,20 @@ class ServerWatch:
                 return
 
 
+def _begin(driver: Driver, begin: str) -> None:
+    # A server that is frozen is noticed here, and not by whatever may take its time.
+    driver.silence_max_s = ANSWER_MAX_S
+    driver.execute(begin)
+    driver.silence_max_s = SILENCE_MAX_S
+
+
 def _begin_writing(driver: Driver, how: Transaction) -> None:
     driver.tells = how.tells
     begin = "BEGIN;"
+    if time.monotonic() - driver.heard_at > HEARD_S:
+        # Who waits for a turn is silent for long. The question costs a way there and back.
+        _begin(driver, begin)
+        begin = ""
     if how.unhurried:
         begin += (
             "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0;"

@@ -24,6 +24,13 @@ STATEMENT_TIMEOUT_S: Final = 10.0
 SILENCE_MAX_S: Final = STATEMENT_TIMEOUT_S + 2
 """A server that says nothing at all for this long is given up: it is frozen, or behind a network that swallows."""
 
+ANSWER_MAX_S: Final = 3.0
+"""The same for what waits for no disk, no lock and nobody: to begin, and to look for commits. A server that is slower
+than this could not be connected to either."""
+
+HEARD_S: Final = 1.0
+"""A server that was heard so recently is not asked first whether it still answers."""
+
 IDLE_IN_TRANSACTION_MAX_S: Final = 60.0
 """The server takes the turn from a writer that neither goes on nor ends, such as a process that was stopped."""
 
@@ -46,9 +53,14 @@ class Driver(psycopg.Connection[TupleRow]):
     tells = False
     """Whether those who listen are told of the commit of the open transaction."""
 
+    heard_at = 0.0
+    """When the server answered last, by the monotonic clock."""
+
     def wait(self, gen: PQGen[_T], interval: float = _SLICE_S, timeout: float | None = None) -> _T:
         """As psycopg's, but not for ever: keep-alive tells of dead machines, and not of frozen servers."""
-        return super().wait(_audible(gen, self), interval, timeout)
+        found = super().wait(_audible(gen, self), interval, timeout)
+        self.heard_at = time.monotonic()
+        return found
 
     def commit(self) -> None:
         """Commit, then hint, by one message.

@@ -1,5 +1,6 @@
 """What PostgreSQL does in a way of its own: turns, lost connections, waiting, the order of texts."""
 
+import math
 import socket
 import threading
 import time
@@ -15,6 +16,9 @@ from server.core.changes import PutFlag
 from server.core.errors import FlagstaffError, InvalidRequest, StoreUnavailable
 from server.store.engine import open_engine, reading, watching, writing
 from server.store.flagsets import load_documents, stream_documents
+from server.store.kinds import Transaction
+from server.store.postgresql import PostgreSQL
+from server.store.postgresql_driver import ANSWER_MAX_S, SILENCE_MAX_S
 from tests import postgres
 from tests.store.definitions import ON_POSTGRESQL, another, at, behind_our_back, flag, put, stored
 
@@ -223,6 +227,44 @@ def test_a_silent_server_is_given_up(shop: Engine) -> None:
         connection.execute(text("SELECT pg_sleep(30)"))
 
     assert {} == stored(shop).flags
+
+
+class Asked:
+    """Stands for a connection; notes what it was asked, and how long the answer might have taken."""
+
+    silence_max_s = 0.0
+    tells = True
+
+    def __init__(self, heard_at: float) -> None:
+        self.heard_at = heard_at
+        self.asked: list[tuple[str, float]] = []
+
+    def execute(self, statement: str) -> None:
+        """Answer at once."""
+        self.asked.append((statement.split(maxsplit=1)[0].rstrip(";"), self.silence_max_s))
+
+
+@pytest.mark.parametrize(
+    ("how", "idle_s", "expected"),
+    [
+        (Transaction(), 0.0, [("BEGIN", ANSWER_MAX_S)]),
+        (Transaction(writes=True, about="a"), 60.0, [("BEGIN", ANSWER_MAX_S), ("SELECT", SILENCE_MAX_S)]),
+        (Transaction(writes=True, about="a"), 0.0, [("BEGIN", SILENCE_MAX_S)]),
+        (Transaction(writes=True, unhurried=True), 60.0, [("BEGIN", ANSWER_MAX_S), ("SET", math.inf)]),
+    ],
+    ids=["a reader", "a writer after a while", "a writer at once", "a migration"],
+)
+def test_a_server_that_was_not_heard_for_long_must_answer_soon(
+    kind: str, how: Transaction, idle_s: float, expected: list[tuple[str, float]]
+) -> None:
+    """So that a write to a frozen one fails soon; waiting for a turn, or for the disk, may take longer."""
+    del kind
+    driver = Asked(time.monotonic() - idle_s)
+
+    PostgreSQL().begin(driver, how)
+
+    assert expected == driver.asked
+    assert driver.silence_max_s == (math.inf if how.unhurried else SILENCE_MAX_S)
 
 
 def test_keys_are_ordered_as_everywhere(shop: Engine) -> None:
