@@ -22,15 +22,17 @@ FLAGS: Final = 10_000
 ROUNDS: Final = 5
 SPEED_GOAL: Final = Goal("value", HIGHER, 100_000)
 _NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC)
-_SMALL: Final = {"type": "boolean", "variants": {"on": True, "off": False}, "default": "off", "offVariant": "off"}
+SMALL: Final = json.dumps(
+    {"type": "boolean", "variants": {"on": True, "off": False}, "default": "off", "offVariant": "off"},
+    separators=(",", ":"),
+)
 
 
 def run(say: Say) -> list[Figure]:
     """Whole trails, from the file, as `flagstaff audit verify` reads them; nothing is cached by us."""
-    small = json.dumps(_SMALL, separators=(",", ":"))
     large = json.dumps(scale_flag(1), separators=(",", ":"))
     return [
-        _figure(say, f"verify, documents of {len(small)} bytes", small),
+        _figure(say, f"verify, documents of {len(SMALL)} bytes", SMALL),
         _figure(say, f"verify, documents of {len(large)} bytes (five rules)", large),
     ]
 
@@ -39,20 +41,21 @@ def _figure(say: Say, name: str, document: str) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         engine = open_engine(f"sqlite:///{Path(folder)}/flagstaff.db")
         say(f"writing {ENTRIES:,} entries for: {name}")
-        _fill(engine, document)
+        fill(engine, document)
         say("verifying them")
         speeds = [_speed(engine) for _ in range(ROUNDS)]
         engine.dispose()
     return Figure(name, "entries/s", spread(speeds), goal=SPEED_GOAL)
 
 
-def _fill(engine: Engine, document: str) -> None:
+def fill(engine: Engine, document: str, *, entry_count: int = ENTRIES) -> None:
+    """Write a trail of its own into a database."""
     migrate(engine)
     with writing(engine) as connection:
         connection.execute(
             insert(tables.projects), [{"key": "shop", "name": "", "event_sequence": 0, "created_at": _NOW}]
         )
-        for start in range(0, ENTRIES, FLAGS):
+        for start in range(0, entry_count, FLAGS):
             append_entries(connection, "shop", entries=[_entry(start + at, document) for at in range(FLAGS)])
 
 

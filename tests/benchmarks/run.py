@@ -23,6 +23,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "workers": "two worker processes beside one",
     "management": "10,000 flags with a past: start, lists, history, commits",
     "commits": "commits a second on both databases, and how soon they are served elsewhere",
+    "meanwhile": "evaluation's latencies while commits, bulk edits and verifications run",
     "audit": "entries that a verification reads a second",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
