@@ -36,10 +36,9 @@ from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
 from server.operations.identity import Identity
-from server.operations.metrics import Folding
 from server.operations.pace import Pace, Paces
+from server.operations.releases.moving import Releases
 from server.operations.requests import RequestLog
-from server.operations.timelines import Timelines
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
 from server.rpc.access import guarded
@@ -53,8 +52,9 @@ from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
 from server.rpc.table import Table
-from server.scheduling.change_requests import ChangeRequestClock, DueChangeRequests
-from server.scheduling.clockwork import Clockwork, Timed
+from server.scheduling.change_requests import ChangeRequestClock
+from server.scheduling.clockwork import Clockwork
+from server.scheduling.nouns import timed_nouns
 from server.settings import Settings
 from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
@@ -225,9 +225,9 @@ class _Managing:
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         applying = Applying(self._writer)
+        self._releases = Releases(self._writer)
         self._change_requests = ChangeRequestClock(self.engine, applying, clock=_now)
-        timed: list[Timed] = [DueChangeRequests(self.engine, applying), Timelines(self.engine), Folding(self.engine)]
-        self._clockwork = Clockwork(self.engine, timed, clock=_now)
+        self._clockwork = Clockwork(self.engine, timed_nouns(self.engine, applying, self._releases), clock=_now)
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)
         identity = Identity(
@@ -239,7 +239,9 @@ class _Managing:
     def table(self) -> Table:
         management = Management(_now, self._threads)
         tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
-        return management_table(management, self.engine, self._writer, tokens=tokens, recent=self.recent)
+        return management_table(
+            management, self.engine, self._writer, tokens=tokens, recent=self.recent, releases=self._releases
+        )
 
     def guarded(self, table: Table) -> Table:
         """The same table, behind rates and access."""

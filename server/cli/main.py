@@ -25,6 +25,7 @@ from server.cli import (
     migrate,
     profile,
     project,
+    release,
     segment,
     serve,
     simulate,
@@ -86,6 +87,7 @@ app.add_typer(metrics.app, name="metric")
 app.add_typer(profile.app, name="profile")
 app.add_typer(project.app, name="project")
 app.add_typer(environment.app, name="environment")
+app.add_typer(release.app, name="release")
 app.add_typer(segment.app, name="segment")
 app.add_typer(token.app, name="token")
 

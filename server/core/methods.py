@@ -94,6 +94,20 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.ReleaseService",
+        {
+            Action.READ: ("GetRelease", "ListReleases", "WatchRelease", "ListReleaseTemplates"),
+            Action.EDIT: (
+                *("CreateRelease", "UpdateRelease", "StartRelease", "ResumeRelease", "AdvanceRelease", "JumpRelease"),
+                *("AnswerRelease", "RestartRelease", "CompleteRelease", "AbortRelease"),
+                *("PutReleaseTemplate", "DeleteReleaseTemplate"),
+            ),
+            Action.APPROVE: ("ApproveRelease",),
+            # Who may kill may stop a release and take it back; who may edit may kill.
+            Action.KILL: ("PauseRelease", "HoldRelease", "RollBackRelease"),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.SegmentService",
         {
             Action.EDIT: (

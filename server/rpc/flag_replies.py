@@ -1,6 +1,6 @@
 """Write stored flags as messages; what is damaged says so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from protos.flagstaff.v1 import flags_pb2 as messages
 from server.core.definitions.flags import read_config_part, read_flag_part
 from server.core.definitions.problems import Problems
-from server.core.flags import TARGETING_KEY, Flag, FlagKind, Outside, Rule, Serve, ValueType
+from server.core.flags import TARGETING_KEY, Flag, FlagKind, Outside, Prerequisite, Rule, Serve, ValueType
 from server.core.json import Json
 from server.rpc.flag_messages import KINDS, OUTSIDE, TYPES
 from server.rpc.timestamps import timestamp
@@ -84,23 +84,27 @@ def _config_message(key: str, flag: Flag | None, stored: StoredConfig) -> messag
     if config.off_variant is not None:
         message.off_variant = config.off_variant
     message.targets.extend(messages.Target(variant=each.variant, keys=each.keys) for each in config.targets)
-    message.prerequisites.extend(
-        messages.Prerequisite(flag_key=each.flag, variants=each.variants) for each in config.prerequisites
-    )
-    message.rules.extend(_rule_message(rule) for rule in config.rules)
+    message.prerequisites.extend(prerequisite_messages(config.prerequisites))
+    message.rules.extend(rule_message(rule) for rule in config.rules)
     if config.default is not None:
-        message.default_serve.CopyFrom(_serve_message(config.default))
+        message.default_serve.CopyFrom(serve_message(config.default))
     if config.targeting is not None:
         _fill(message.targeting, config.targeting)
     return message
 
 
-def _rule_message(rule: Rule) -> messages.Rule:
+def prerequisite_messages(prerequisites: Sequence[Prerequisite]) -> list[messages.Prerequisite]:
+    """Prerequisites as clients get them."""
+    return [messages.Prerequisite(flag_key=each.flag, variants=each.variants) for each in prerequisites]
+
+
+def rule_message(rule: Rule) -> messages.Rule:
+    """A rule as clients get it."""
     message = messages.Rule(
         id=rule.id,
         description=rule.description,
         outside=_OUTSIDE_NUMBERS[rule.outside],
-        serve=_serve_message(rule.serve),
+        serve=serve_message(rule.serve),
     )
     if rule.condition is not None:
         _fill(message.condition, rule.condition)
@@ -116,7 +120,8 @@ def _rule_message(rule: Rule) -> messages.Rule:
     return message
 
 
-def _serve_message(serve: Serve) -> messages.Serve:
+def serve_message(serve: Serve) -> messages.Serve:
+    """A variant or a split as clients get it."""
     if isinstance(serve, str):
         return messages.Serve(variant=serve)
     weights = [messages.Weight(variant=variant, weight=weight) for variant, weight in serve.weights]

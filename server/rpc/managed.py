@@ -11,6 +11,7 @@ from server.operations.environments import Environments
 from server.operations.history import History
 from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
+from server.operations.releases.moving import Releases
 from server.operations.segments import Segments
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
@@ -22,6 +23,7 @@ from server.rpc.history import history_table
 from server.rpc.management import Management
 from server.rpc.observations import metrics_table
 from server.rpc.projects import project_table
+from server.rpc.releases import release_table
 from server.rpc.segments import segment_table
 from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
@@ -36,11 +38,12 @@ def management_table(
     tokens: Tokens,
     recent: RecentContexts | None = None,
     recorded: Recorded = nobody_waits,
+    releases: Releases | None = None,
 ) -> Table:
     """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
 
     `recent` holds contexts that were evaluated lately, for simulations; None where none are kept. `recorded` is told
-    what was observed.
+    what was observed. `releases` moves the releases, where it is more than the writer.
     """
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
@@ -49,6 +52,7 @@ def management_table(
         history_table(management, History(engine, writer), AsOf(engine)),
         metrics_table(management, Metrics(engine), Observing(engine, management.clock, recorded)),
         project_table(management, Projects(engine, writer)),
+        release_table(management, releases or Releases(writer)),
         environment_table(management, Environments(engine, writer)),
         segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),

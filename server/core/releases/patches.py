@@ -52,12 +52,17 @@ def content_of_move(plan: Plan, move: Move, *, anchors: Definitions, current: De
 
 
 def narrowed(plan: Plan, current: Definitions) -> Iterator[str]:
-    """Which shares the first step would make smaller: a release begins with adding units."""
+    """Which shares the first step would make smaller, or would move beside their own clock."""
     for patch in plan.steps[0].patches:
         found = current.get((patch.environment, patch.flag))
         rule = None if found is None else _find(found.config, patch.rule)
         if patch.share_parts is None or rule is None:
             continue
+        if rule.share is not None and rule.share.steps:
+            yield (
+                f"rule {patch.rule!r} of flag {patch.flag!r} in {patch.environment!r} has a share that grows by the "
+                "clock; take its steps away first, or leave it to them"
+            )
         parts = SHARE_PARTS if rule.share is None else rule.share.parts
         if parts > patch.share_parts:
             yield (

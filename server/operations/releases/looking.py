@@ -12,6 +12,7 @@ from server.core.json import Json
 from server.core.releases.codec import replay
 from server.operations.releases.going import definitions_of
 from server.operations.writes import require, require_within
+from server.store.audit import last_sequence
 from server.store.engine import reading
 from server.store.releases import StoredEvent, StoredRelease, Wanted, list_releases, read_events, read_release
 
@@ -61,6 +62,11 @@ class Looking:
                 if len(page) < limit or len(found) >= limit:
                     return found[:limit]
                 after = page[-1].created_at, page[-1].id
+
+    def last(self, project: str) -> int:
+        """The last sequence number of a project's audit trail: it grows with all that happens to a release."""
+        with reading(self.engine) as connection:
+            return last_sequence(connection, project)
 
     def variant_value(self, project: str, environment: str, flag: str, variant: str) -> Json:
         """What a variant of a flag is. Errors: NotFound, naming those that there are."""

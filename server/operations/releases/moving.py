@@ -84,7 +84,7 @@ class _TakenBack(Exception):
         self.went = went
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Releases:
     """What people and time do with the releases of one database.
 
