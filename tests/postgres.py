@@ -10,11 +10,9 @@ import functools
 import itertools
 import os
 import pwd
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -29,11 +27,10 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
+from tests.ports import low_ports
+
 HOST: Final = "127.0.0.1"
 URL_VARIABLE: Final = "FLAGSTAFF_TEST_POSTGRES_URL"
-LOW_PORTS: Final = range(20_000, 32_000)
-"""Below those that the system gives to clients, so that a stopped server gets its port back."""
-
 START_S: Final = 60.0
 _SETTINGS: Final = {
     "listen_addresses": HOST,
@@ -83,7 +80,7 @@ class Cluster:
     def start(self) -> None:
         """Start it and wait until it answers; its port stays the same from the first start on."""
         for _ in range(5):
-            self.port = self.port or _free_port()
+            self.port = self.port or low_ports(1)[0]
             if self._start():
                 return
             self.port = 0
@@ -225,17 +222,6 @@ def _other_user() -> str:
         except KeyError:
             continue
     raise NoServer("a PostgreSQL server does not run as root, and there is no user postgres or nobody")
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(LOW_PORTS)
-        with socket.socket() as listener:
-            try:
-                listener.bind((HOST, port))
-            except OSError:
-                continue
-            return port
 
 
 def _children(pid: int) -> list[int]:

@@ -8,12 +8,11 @@
 The four calls of flagd-testbed's launchpad. The server keeps its ports and its database, one SQLite file, throughout.
 """
 
-import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from tests.conformance import testbed
 from tests.conformance.certificates import Certificates
 from tests.conformance.processes import HOST, FlagSetFile, Ports, Server, import_flags, serve_database
+from tests.ports import low_ports
 
 CALL_TIMEOUT_S: Final = 120.0
 CHANGING_FLAG: Final = "changing-flag"
@@ -33,7 +33,7 @@ class Launchpad:
     """One server on fixed ports over one database: started, killed and started again."""
 
     def __init__(self, folder: Path, *, bucketing: str, certificates: Certificates) -> None:
-        self.ports = free_ports()
+        self.ports = Ports(*low_ports(3))
         self.changing = "foo"
         """The value of the flag that the suites watch."""
 
@@ -114,13 +114,6 @@ def flag_sets(bucketing: str) -> list[FlagSetFile]:
         FlagSetFile(testbed.selector_flags(), "selector", source=testbed.SELECTOR_SOURCE, bucketing=bucketing),
         FlagSetFile(testbed.combined_flags(), "combined", source=testbed.COMBINED_SOURCE, bucketing=bucketing),
     ]
-
-
-def free_ports() -> Ports:
-    """Three ports that nobody listens on now; all are held until the last is found, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(3)]
-        return Ports(*(each.getsockname()[1] for each in sockets))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Say how a provider is set up for each of the testbed's kinds, and hold what a watching provider needs."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -9,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.conformance.certificates import Certificates
-from tests.conformance.processes import HOST, Ports
+from tests.conformance.processes import Ports
 from tests.conformance.testbed import ROOT
+from tests.ports import low_ports
 
 READY_TIMEOUT_S: Final = 30.0
 EVENT_TIMEOUT_S: Final = 30.0
@@ -54,8 +54,7 @@ def port_of(mode: str, ports: Ports) -> int:
 
 def unavailable_port() -> int:
     """A port where nobody listens."""
-    with socket.create_server((HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
+    return low_ports(1)[0]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ and started again on the same ports, while a flag goes on changing. Everything t
 and compared with what was committed.
 """
 
-import random
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +22,10 @@ from server.core.definitions.problems import Problems
 from server.core.flags import FlagDefinition
 from server.store.commit import commit
 from server.store.engine import open_engine
-from tests.conformance.processes import Driver, FlagSetFile, import_flags, serve_database, start_driver
+from tests.conformance.processes import Driver, FlagSetFile, Ports, import_flags, serve_database, start_driver
 from tests.crash.proofs import Effort, Results
-from tests.crash.surroundings import Asking, ask_health, cpu_s, low_ports
+from tests.crash.surroundings import Asking, ask_health, cpu_s
+from tests.ports import low_ports
 
 STREAMS_PER_CYCLE: Final = 25
 STREAMS_MIN: Final = 500
@@ -69,7 +69,7 @@ def prove(effort: Effort) -> Results:
     results.note("streams", streams)
     database = f"sqlite:///{folder / 'flags.db'}"
     import_flags(folder / "flags.json", FlagSetFile({"flags": {KEY: _document(0)}}), database=database)
-    ports = low_ports(random.Random(effort.seed))
+    ports = Ports(*low_ports(3))
     server = serve_database(folder, database, ports=ports)
     try:
         with _crowd(folder, streams=streams, port=ports.grpc) as crowd, Asking(ports.grpc, ask_health) as health:

@@ -1,8 +1,6 @@
 """Look at a server from beside: questions asked again and again, memory and descriptors by /proc."""
 
 import os
-import random
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,39 +11,15 @@ import grpc
 from grpc_health.v1 import health_pb2 as health
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from tests.conformance.processes import HOST, Ports
+from tests.conformance.processes import HOST
 
 ASK_TIMEOUT_S: Final = 10.0
 """Far more than anybody should wait: whether there is an answer is asked, and how slow the slowest was is told."""
 
 PAUSE_S: Final = 0.1
-LOW_PORTS: Final = range(20_000, 32_000)
-"""Below those that the system gives to clients: one that tries a free port of theirs may connect to itself."""
-
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
-
-
-def low_ports(chance: random.Random) -> Ports:
-    """Three ports that nobody listens on now, for a server that is to come back to them."""
-    return Ports(*(_free(port) for port in _thrice(chance)))
-
-
-def _thrice(chance: random.Random) -> list[int]:
-    start = chance.randrange(LOW_PORTS.start, LOW_PORTS.stop, 100)
-    return [start, start + 30, start + 60]
-
-
-def _free(port: int) -> int:
-    while True:
-        with socket.socket() as listener:
-            try:
-                listener.bind((HOST, port))
-            except OSError:
-                port += 1
-            else:
-                return port
 
 
 def resident_mb(pid: int) -> float:

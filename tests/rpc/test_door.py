@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import logging
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from struct import iter_unpack
@@ -26,6 +25,7 @@ from server.rpc.drain import Drain
 from server.rpc.status import STATUS_BY_CODE, STATUS_BY_ERROR_CODE, Status
 from server.rpc.table import Handler, bidi, merge, server_stream, services, unary_async, unary_sync
 from tests.fakes import answer, static_flag, struct
+from tests.ports import low_ports
 from tests.rpc.conftest import Serve, connect
 
 PATH = "/test.Service/Method"
@@ -235,8 +235,7 @@ async def test_taken_port_fails_loudly() -> None:
 async def test_several_addresses_one_server() -> None:
     """Every address serves the same; an address that is given twice is listened on once."""
     server = GrpcServer({PATH: unary_sync(echo)}, Drain())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        fixed = free.getsockname()[1]
+    (fixed,) = low_ports(1)
     ports = await server.start(["127.0.0.1:0", f"127.0.0.1:{fixed}", f"127.0.0.1:{fixed}", "127.0.0.1:0"])
     for port in ports:
         async with connect(port) as channel:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from tests.ports import low_ports
 from tests.stories.blocks import REFUSED, RUN, SERVE, Block, read_blocks
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def test_the_tour_works_as_written(tmp_path: Path) -> None:
     # Copied: an installation leaves its traces in the directory that it builds from.
     shutil.copytree(ROOT, tmp_path / "checkout", ignore=NOT_COPIED)
     (tmp_path / "tour").mkdir()
-    free = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    free = dict(zip(PORTS, map(str, low_ports(len(PORTS))), strict=True))
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     reader = Reader(tmp_path / "tour", tmp_path / "checkout", free)
 
@@ -149,12 +149,3 @@ def is_ready(port: str) -> bool:
             return bool(json.load(reply)["ready"])
     except (urllib.error.URLError, ConnectionError):
         return False
-
-
-def free_ports(count: int) -> list[str]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
