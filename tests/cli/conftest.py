@@ -1,15 +1,18 @@
 """A command line over a database of its own."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from server.cli.main import app
@@ -36,20 +39,42 @@ Run: TypeAlias = Callable[..., Ran]
 """(*arguments, text to read, environment) -> what the command did."""
 
 
+def ran(commands: typer.Typer, arguments: Sequence[str], *, text: str | None = None, **environment: str) -> Ran:
+    """Run a command in this process, whose own FLAGSTAFF_ variables it is not told."""
+    ours = {name: None for name in os.environ if name.startswith("FLAGSTAFF_")}
+    code: Any = None
+    with CliRunner().isolation(input=text, env={**ours, **environment}) as (out, err, _):
+        try:
+            command = _built(commands)
+            command.main(arguments, prog_name=command.name or "flagstaff")
+        except SystemExit as end:
+            code = end.code
+        sys.stdout.flush()
+        sys.stderr.flush()
+        assert code is None or isinstance(code, int), code
+        return Ran(code or 0, *(each.getvalue().decode().replace("\r\n", "\n") for each in (out, err)))
+
+
+@functools.cache
+def _built(commands: typer.Typer) -> Any:
+    # Once, not for each run as typer's own runner does: it takes as long as a command itself.
+    return typer.main.get_command(commands)
+
+
+def running(database: Path) -> Run:
+    """Run commands over a database in a file."""
+
+    def call(*arguments: str | Path, text: str | None = None, **environment: str) -> Ran:
+        told = {"FLAGSTAFF_DATABASE_URL": f"sqlite:///{database}", **environment}
+        return ran(app, [str(each) for each in arguments], text=text, **told)
+
+    return call
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run a command over a database in this test's directory."""
-    runner = CliRunner()
-    ours = {name: None for name in os.environ if name.startswith("FLAGSTAFF_")}
-
-    def call(*arguments: str | Path, text: str | None = None, **environment: str) -> Ran:
-        database = {"FLAGSTAFF_DATABASE_URL": f"sqlite:///{tmp_path / 'flags.db'}"}
-        told = {**ours, **database, **environment}
-        result = runner.invoke(app, [str(each) for each in arguments], input=text, env=told)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return Ran(result.exit_code, result.stdout, result.stderr)
-
-    return call
+    return running(tmp_path / "flags.db")
 
 
 Write: TypeAlias = Callable[[str, Any], str]
@@ -69,10 +94,20 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def shop(run: Run) -> Run:
+def shop(tmp_path: Path, run: Run) -> Run:
     """A command line over the sample flags."""
-    assert 0 == run("import", SAMPLES).code
+    (tmp_path / "flags.db").write_bytes(_samples())
     return run
+
+
+@functools.cache
+def _samples() -> bytes:
+    # Imported once, and copied for each test.
+    with tempfile.TemporaryDirectory(prefix="flagstaff-") as directory:
+        database = Path(directory) / "flags.db"
+        assert 0 == running(database)("import", SAMPLES).code
+        assert [database] == list(database.parent.iterdir())
+        return database.read_bytes()
 
 
 @pytest.fixture

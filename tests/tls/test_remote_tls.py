@@ -2,19 +2,14 @@
 
 import os
 
-from typer.testing import CliRunner
-
 from tests.cli.asking import app
-from tests.cli.conftest import Ran
+from tests.cli.conftest import Ran, ran
 from tests.tls.certificates import Authority, make_authority
 from tests.tls.conftest import Start, serving
 
 
 def _ask(*arguments: str) -> Ran:
-    ours = {name: None for name in os.environ if name.startswith("FLAGSTAFF_")}
-    result = CliRunner().invoke(app, ["ask", "payments", *arguments], env={**ours, "FLAGSTAFF_CONFIG": os.devnull})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
+    return ran(app, ["ask", "payments", *arguments], FLAGSTAFF_CONFIG=os.devnull)
 
 
 def test_a_command_trusts_the_authority_that_it_is_told(start: Start, authority: Authority) -> None:
