@@ -31,21 +31,22 @@ async def test_call_in_flight_finishes(serve: Serve) -> None:
     running = await serve(table={WAIT: unary_async(wait)})
     call = asyncio.create_task(running.call(WAIT))
     await asyncio.sleep(0.1)
-    drain = asyncio.create_task(running.server.drain(delay_s=0.05, grace_s=5))
+    drain = asyncio.create_task(running.server.drain(delay_s=0.05, grace_s=60))
     await asyncio.sleep(0.3)
     release.set()
 
     assert b"done" == await call
-    await asyncio.wait_for(drain, 5)
+    await asyncio.wait_for(drain, 50)
 
 
 async def test_clients_are_told_first(serve: Serve) -> None:
     """During the delay health says NOT_SERVING while calls are still taken and streams are still open."""
     running = await serve(static_flag(answer("f", True)))
-    events: Any = running.channel.unary_stream("/flagd.evaluation.v2.Service/EventStream")(b"", timeout=10)
+    events: Any = running.channel.unary_stream("/flagd.evaluation.v2.Service/EventStream")(b"", timeout=60)
     await events.read()
-    drain = asyncio.create_task(running.server.drain(delay_s=0.5, grace_s=5))
-    await asyncio.sleep(0.1)
+    # Longer than any machine needs for what follows; the rest of it is not waited for.
+    drain = asyncio.create_task(running.server.drain(delay_s=600, grace_s=5))
+    await asyncio.sleep(0)
     health = health_pb2.HealthCheckResponse.FromString(await running.call(CHECK))
     reply = await running.call(
         "/flagstaff.v1.EvaluationService/Evaluate", ours.EvaluateRequest(flag_key="f").SerializeToString()
@@ -54,17 +55,18 @@ async def test_clients_are_told_first(serve: Serve) -> None:
     assert health_pb2.HealthCheckResponse.NOT_SERVING == health.status
     assert ours.EvaluateResponse.FromString(reply).resolution.bool_value
     assert not events.done()
-    await drain
+    assert not drain.done()
+    drain.cancel()
 
 
 async def test_streams_are_ended_by_us(serve: Serve) -> None:
     """Each kind of stream hears of the end and ends with a status of ours, long before the grace is over."""
     running = await serve(static_flag(answer("f", True)))
-    events: Any = running.channel.unary_stream("/flagd.evaluation.v2.Service/EventStream")(b"", timeout=10)
-    watch: Any = running.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=10)
-    evaluate: Any = running.channel.stream_stream("/flagstaff.v1.EvaluationService/EvaluateStream")(timeout=10)
+    events: Any = running.channel.unary_stream("/flagd.evaluation.v2.Service/EventStream")(b"", timeout=60)
+    watch: Any = running.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+    evaluate: Any = running.channel.stream_stream("/flagstaff.v1.EvaluationService/EvaluateStream")(timeout=60)
     reflect: Any = running.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")(
-        timeout=10
+        timeout=60
     )
     await asyncio.gather(events.read(), watch.read())
     await evaluate.write(ours.EvaluateStreamRequest(id=1, flag_key="f").SerializeToString())
@@ -72,7 +74,7 @@ async def test_streams_are_ended_by_us(serve: Serve) -> None:
     await reflect.write(b"\x3a\x00")
     await reflect.read()
     started = asyncio.get_running_loop().time()
-    await running.server.drain(delay_s=0.1, grace_s=8)
+    await running.server.drain(delay_s=0.1, grace_s=60)
     took_s = asyncio.get_running_loop().time() - started
 
     assert health_pb2.HealthCheckResponse(status=2).SerializeToString() == await watch.read()
@@ -82,16 +84,16 @@ async def test_streams_are_ended_by_us(serve: Serve) -> None:
     # Not OK, after which flagd's Node provider would never come back.
     assert [grpc.StatusCode.UNAVAILABLE] * 2 == [await each.code() for each in (events, evaluate)]
     assert ["new stream" in await each.details() for each in (events, evaluate)] == [True, True]
-    assert took_s < 3
+    assert took_s < 30
 
 
 async def test_messages_already_read_are_answered(serve: Serve) -> None:
     """What the server has read of a stream when the drain begins is answered before the stream ends."""
     running = await serve(static_flag(answer("f", True)))
-    stream: Any = running.channel.stream_stream("/flagstaff.v1.EvaluationService/EvaluateStream")(timeout=10)
+    stream: Any = running.channel.stream_stream("/flagstaff.v1.EvaluationService/EvaluateStream")(timeout=60)
     for identifier in range(1, 11):
         await stream.write(ours.EvaluateStreamRequest(id=identifier, flag_key="f").SerializeToString())
-    await running.server.drain(delay_s=0.2, grace_s=5)
+    await running.server.drain(delay_s=2, grace_s=5)
     replies = []
     with pytest.raises(grpc.aio.AioRpcError):
         async for raw in stream:
