@@ -189,7 +189,11 @@ def test_every_altered_line_is_noticed(shop: Engine, target: Engine) -> None:
                     _restore(target, gzip.compress(altered))
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", gzip.compress(b"hello\n"), gzip.compress(b'{"a": 1}\n')])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", gzip.compress(b"hello\n"), gzip.compress(b'{"a": 1}\n')],
+    ids=["empty", "text", "packed text", "packed JSON"],
+)
 def test_another_file_is_no_backup(target: Engine, content: bytes) -> None:
     """Any other file is refused with words that say so."""
     with pytest.raises(InvalidRequest, match=r"not a backup|not whole"):
