@@ -1,5 +1,6 @@
 """Say how each client driver is started, and install from its registry what a driver needs."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -112,21 +113,27 @@ def _installed(client: str, sources: list[Path], *, command: list[str]) -> Path:
     """The folder in the cache where `command` has been run over a copy of the sources; made when it is not there."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     folder = _cache() / f"{client}-{digest}"
-    if (folder / "complete").exists():
-        return folder
-    # Built beside and renamed, so that neither a broken build nor a second run at the same time leaves half a folder.
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever comes second waits: tests run in several processes, and a build takes a minute.
+    with (folder.with_name(f"{folder.name}.lock")).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _build(folder, sources, command)
+    return folder
+
+
+def _build(folder: Path, sources: list[Path], command: list[str]) -> None:
+    # Built beside and renamed, so that a broken build leaves no half folder.
     building = folder.with_name(f"{folder.name}.{os.getpid()}")
-    building.mkdir(parents=True)
+    building.mkdir()
     try:
         for path in sources:
             shutil.copy(path, building)
         _run(command, building)
         (building / "complete").touch()
-        if not (folder / "complete").exists():
-            building.rename(folder)
+        building.rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return folder
 
 
 def _run(command: list[str], folder: Path) -> None:
