@@ -37,7 +37,6 @@ from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
 from server.operations.identity import Identity
 from server.operations.pace import Pace, Paces
-from server.operations.releases.moving import Releases
 from server.operations.requests import RequestLog
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
@@ -224,10 +223,8 @@ class _Managing:
         )
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
-        applying = Applying(self._writer)
-        self._releases = Releases(self._writer)
-        self._change_requests = ChangeRequestClock(self.engine, applying, clock=_now)
-        self._clockwork = Clockwork(self.engine, timed_nouns(self.engine, applying, self._releases), clock=_now)
+        self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
+        self._clockwork = Clockwork(self.engine, timed_nouns(self._writer), clock=_now)
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)
         identity = Identity(
@@ -239,9 +236,7 @@ class _Managing:
     def table(self) -> Table:
         management = Management(_now, self._threads)
         tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
-        return management_table(
-            management, self.engine, self._writer, tokens=tokens, recent=self.recent, releases=self._releases
-        )
+        return management_table(management, self.engine, self._writer, tokens=tokens, recent=self.recent)
 
     def guarded(self, table: Table) -> Table:
         """The same table, behind rates and access."""

@@ -38,12 +38,11 @@ def management_table(
     tokens: Tokens,
     recent: RecentContexts | None = None,
     recorded: Recorded = nobody_waits,
-    releases: Releases | None = None,
 ) -> Table:
     """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
 
     `recent` holds contexts that were evaluated lately, for simulations; None where none are kept. `recorded` is told
-    what was observed. `releases` moves the releases, where it is more than the writer.
+    what was observed.
     """
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
@@ -52,7 +51,7 @@ def management_table(
         history_table(management, History(engine, writer), AsOf(engine)),
         metrics_table(management, Metrics(engine), Observing(engine, management.clock, recorded)),
         project_table(management, Projects(engine, writer)),
-        release_table(management, releases or Releases(writer)),
+        release_table(management, Releases(writer)),
         environment_table(management, Environments(engine, writer)),
         segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),

@@ -1,20 +1,19 @@
 """Gather what has work at certain instants, one line each."""
 
-from sqlalchemy import Engine
-
 from server.operations.change_requests.applying import Applying
 from server.operations.metrics import Folding
 from server.operations.releases.moving import Releases
 from server.operations.timelines import Timelines
+from server.operations.writes import Writer
 from server.scheduling.change_requests import DueChangeRequests
 from server.scheduling.clockwork import Timed
 
 
-def timed_nouns(engine: Engine, applying: Applying, releases: Releases) -> list[Timed]:
+def timed_nouns(writer: Writer) -> list[Timed]:
     """All that a server's clockwork wakes."""
     return [
-        DueChangeRequests(engine, applying),
-        Folding(engine),
-        releases,
-        Timelines(engine),
+        DueChangeRequests(writer.engine, Applying(writer)),
+        Folding(writer.engine),
+        Releases(writer),
+        Timelines(writer.engine),
     ]
