@@ -18,6 +18,7 @@ from server.core.errors import FlagstaffError, StoreUnavailable
 from server.core.timelines import ended, next_instant
 from server.store.commit import Part, Seen, commit_within
 from server.store.engine import reading
+from server.store.locks import NO_KEY, Key, find_lock
 from server.store.occurrences import Occurrence, note
 from server.store.saving import Cause
 from server.store.timelines import (
@@ -90,7 +91,10 @@ def _settle(connection: Connection, due: Settling, now: datetime) -> None:
     # The history of an environment goes forward: what is settled late, after other changes, is told when it is settled.
     at = due.at if last is None or last <= due.at else max(now, last)
     cause = f"timeline@{write_instant(due.at)}"
-    why = Cause(due.project, ACTOR, at, "its time came", cause, "")
+    lock = find_lock(connection, due.project, environment=due.environment, flag=due.key)
+    # Not even whoever keeps others from the flag keeps the clock from it.
+    key = NO_KEY if lock is None else Key(lock.holder)
+    why = Cause(due.project, ACTOR, at, "its time came", cause, "", key)
     part = Part(due.environment, (SettleTimeline(due.key, due.at),))
     seen: list[Seen] = []
     commit_within(connection, parts=(part,), why=why, observe=seen.append)

@@ -13,7 +13,8 @@ from server.core.environments import ApprovalPolicy, FreezeWindow
 from server.operations.timelines import AGAIN_AFTER, Timelines
 from server.store import tables
 from server.store.audit import list_entries
-from server.store.engine import reading
+from server.store.engine import reading, writing
+from server.store.locks import take_locks
 from tests.store.definitions import KINDS, NOW, behind_our_back, database, flag, put
 
 T0 = datetime(2026, 1, 1, 13, tzinfo=UTC)
@@ -92,9 +93,11 @@ def test_history_goes_forward(shop: Engine) -> None:
 
 
 def test_nothing_holds_the_clock(shop: Engine) -> None:
-    """Neither a freeze nor approvals: every evaluator has switched already."""
+    """Neither a freeze nor approvals nor a lock: every evaluator has switched already."""
     put(shop, UpdateEnvironment(freeze_windows=(FreezeWindow(NOW, NOW + 24 * HOUR, "Holidays"),)))
     put(shop, UpdateEnvironment(approval_policy=ApprovalPolicy(1)))
+    with writing(shop) as connection:
+        take_locks(connection, "shop", subjects=[("production", "checkout")], holder="release:rel_1", locks=True)
     Timelines(shop).carry_on(T0)
 
     assert 1 == len(told(shop))
