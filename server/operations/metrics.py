@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Engine, select
 
-from server.core.errors import Stale
+from server.core.errors import Refused, Stale
 from server.core.limits import METRIC_FINE_KEPT_S, METRIC_FINE_S, SUMS_PER_REPLY_MAX
 from server.core.metrics.batches import HOUR_S, Batch, Cell, Cells, Taken
 from server.core.metrics.metrics import Metric, check_metric
@@ -16,6 +16,7 @@ from server.operations.writes import Outcome, Write
 from server.store import tables
 from server.store.engine import reading, writing
 from server.store.flagsets import in_parts
+from server.store.guards import guards_about
 from server.store.metrics import (
     FOLDED_AT_ONCE,
     Ack,
@@ -99,12 +100,15 @@ class Metrics:
         return self._written(project, work, write)
 
     def delete(self, project: str, key: str, write: Write) -> MetricWritten:
-        """Forget a metric and its sums. Errors: NotFound; Stale."""
+        """Forget a metric and its sums. Errors: NotFound; Stale; Refused while a guard watches it."""
 
         def work(connection: Connection) -> MetricWritten:
             before = read_metric(connection, project, key)
             if write.expected_version not in (None, before.version):
                 raise Stale(f"metric {key!r} has version {before.version}, expected {write.expected_version}")
+            watching = guards_about(connection, project, key)
+            if watching:
+                raise Refused(f"metric {key!r} is watched by guard {', '.join(watching)}; delete that first")
             delete_metric(connection, project, key)
             _note(connection, project, "deleted", before.metric, write)
             return MetricWritten(before, Outcome.APPLIED)

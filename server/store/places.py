@@ -80,7 +80,16 @@ def empty_environment(connection: Connection, environment: Environment, *, revis
         connection.execute(insert(tables.revisions).from_select(names, removed))
     for table in (tables.references, configs, segments, tables.segment_chunks, tables.metric_sums):
         connection.execute(delete(table).where(_in(table, environment)))
+    _empty_guards(connection, environment)
     delete_unconfigured(connection, environment.project, keys=flags)
+
+
+def _empty_guards(connection: Connection, environment: Environment) -> None:
+    triggers, policies = tables.rollback_triggers, tables.rollback_policies
+    mine = select(policies.c.key).where(_in(policies, environment))
+    connection.execute(delete(triggers).where(triggers.c.project == environment.project, triggers.c.policy.in_(mine)))
+    for table in (policies, tables.guards):
+        connection.execute(delete(table).where(_in(table, environment)))
 
 
 def _create_project(connection: Connection, project: Project, now: datetime) -> None:

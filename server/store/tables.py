@@ -12,7 +12,7 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, LargeBinary
 from sqlalchemy import text as sql_text
 from sqlmodel import Field
 
-from server.store import change_request_tables, launch_plan_tables, metric_tables, release_tables
+from server.store import change_request_tables, guard_tables, launch_plan_tables, metric_tables, release_tables
 from server.store.rows import Base, Instant
 from server.store.rows import instant_column as _instant
 from server.store.rows import key_column as _key
@@ -331,3 +331,7 @@ change_request_steps: Final = change_request_tables.change_request_steps
 metrics: Final = metric_tables.metrics
 metric_sums: Final = metric_tables.metric_sums
 metric_producers: Final = metric_tables.metric_producers
+guards: Final = guard_tables.guards
+rollback_policies: Final = guard_tables.rollback_policies
+rollback_triggers: Final = guard_tables.rollback_triggers
+guard_evaluations: Final = guard_tables.guard_evaluations

@@ -1,0 +1,1 @@
+"""What is watched while flags change, and how they are taken back."""

@@ -1,0 +1,216 @@
+"""Take flags back, and let them come again: the changes that a policy's orders come to, made by the one door.
+
+A roll-back goes to what was served before, so it asks for no approval and no freeze holds it; whoever made the policy
+must still be allowed to switch flags off there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from server.core.access import Action, Principal, Scope
+from server.core.changes import Change, PutFlag
+from server.core.definitions.problems import Problems
+from server.core.edits import AddRule, RemoveRule, ReplaceRule, SetEnabled
+from server.core.environments import Environment
+from server.core.errors import FlagstaffError, PermissionDenied, Refused, StoreCorrupt, StoreUnavailable
+from server.core.events import Event
+from server.core.flags import FlagDefinition, Rule
+from server.core.guards.policies import Aim, Policy, Reach, ReachKind
+from server.core.limits import ROLLED_BACK_MAX
+from server.core.policies import Permit
+from server.operations.writes import Write, Writer, require
+from server.store import tables
+from server.store.commit import Committed, Part, commit_within
+from server.store.flagsets import load_documents
+from server.store.history import texts_at
+from server.store.mapping import as_text, parse, parse_flag
+from server.store.position import position
+from server.store.rollback_policies import StoredPolicy, Taken
+from server.store.saving import Cause, separated
+from server.store.versions import read_versions
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What a roll-back did."""
+
+    taken: tuple[Taken, ...]
+    revision: int
+    """Of the environment, afterwards."""
+
+    text: str = ""
+    """What there is to say beside it."""
+
+
+def flags_reached(connection: Connection, project: str, environment: str, reach: Reach) -> list[str]:
+    """Keys of the flags that a policy takes back, sorted; the first ROLLED_BACK_MAX of them."""
+    if reach.kind in (ReachKind.FLAG, ReachKind.RULE):
+        return [reach.key]
+    configs, flags = tables.flag_configs.c, tables.flags.c
+    query = select(configs.key).where(configs.project == project, configs.environment == environment)
+    if reach.kind is ReachKind.LABEL:
+        query = query.join(tables.flags, (flags.project == configs.project) & (flags.key == configs.key)).where(
+            position(flags.tags, separated([reach.key])) > 0
+        )
+    return list(connection.execute(query.order_by(configs.key).limit(ROLLED_BACK_MAX)).scalars())
+
+
+def take_back(connection: Connection, stored: StoredPolicy, why: Cause, writer: Writer) -> TakenBack:
+    """Do what a policy aims at; where that cannot be done, switch off what it reaches.
+
+    Errors: PermissionDenied when who made the policy may not any more; what a commit raises when nothing helps.
+    """
+    policy = stored.policy
+    if policy.aim is not Aim.OFF:
+        savepoint = connection.begin_nested()
+        try:
+            back = _take_back(connection, stored, policy, why, writer)
+        except (StoreUnavailable, StoreCorrupt, PermissionDenied):
+            raise
+        except FlagstaffError as error:
+            savepoint.rollback()
+            off = replace(policy, aim=Aim.OFF)
+            return replace(
+                _take_back(connection, stored, off, why, writer),
+                text=f"switched off, since it cannot be what it was: {str(error)[:500]}",
+            )
+        savepoint.commit()
+        return back
+    return _take_back(connection, stored, policy, why, writer)
+
+
+def _take_back(connection: Connection, stored: StoredPolicy, policy: Policy, why: Cause, writer: Writer) -> TakenBack:
+    project, environment = stored.project, policy.environment
+    keys = flags_reached(connection, project, environment, policy.reach)
+    now = _definitions(connection, project, environment, keys)
+    then = _definitions_at(connection, project, environment, keys, stored.progress.anchor)
+    changes: list[Change] = []
+    for key in keys:
+        changes += _changes(policy, key, now.get(key), then.get(key))
+    versions = read_versions(connection, project=project, environment=environment, kind="flag", keys=keys)
+    permit = _may_switch_off(stored, writer)
+    if not changes:
+        return TakenBack((), 0, "there was nothing to take back")
+    committed = _commit(connection, environment, changes, why, permit)
+    if committed.unchanged:
+        return TakenBack((), committed.revision, "all of it was so already")
+    touched = sorted({event.key for event in committed.events if event.kind == "flag"})
+    taken = tuple(Taken(key, versions[key], committed.revision) for key in touched if key in versions)
+    return TakenBack(taken, committed.revision)
+
+
+def bring_again(connection: Connection, stored: StoredPolicy, why: Cause, writer: Writer) -> TakenBack:
+    """Make flags again what they were before they were taken back; one that changed since stays as it is.
+
+    Errors: as a commit; Refused by a freeze.
+    """
+    project, environment = stored.project, stored.policy.environment
+    keys = [each.key for each in stored.taken]
+    versions = read_versions(connection, project=project, environment=environment, kind="flag", keys=keys)
+    now = _definitions(connection, project, environment, keys)
+    changes: list[Change] = []
+    changed: list[str] = []
+    for each in stored.taken:
+        (before,) = _definitions_at(connection, project, environment, [each.key], each.revision).values() or (None,)
+        current = now.get(each.key)
+        if versions.get(each.key) != each.after or before is None or current is None:
+            changed.append(each.key)
+        else:
+            changes.append(PutFlag(replace(before, flag=current.flag), rerandomise=True))
+    text = f"changed meanwhile, and left as it is: {', '.join(changed)}" if changed else ""
+    if not changes:
+        return TakenBack((), 0, text or "there was nothing to bring again")
+    write = Write(_author(stored, writer), Action.EDIT, why.now, reason=why.reason)
+    committed = _commit(connection, environment, changes, why, writer.permit(write, _permit_all))
+    return TakenBack((), committed.revision, text)
+
+
+def _changes(policy: Policy, key: str, now: FlagDefinition | None, then: FlagDefinition | None) -> list[Change]:
+    if now is None:
+        # Gone, or damaged: what can be switched off is.
+        return [SetEnabled(key, False)]
+    if policy.reach.kind is ReachKind.RULE:
+        return _rule_changes(policy, key, _rule(now, policy.reach.rule), _rule(then, policy.reach.rule))
+    if policy.aim is Aim.ANCHOR and then is not None:
+        return [PutFlag(replace(then, flag=now.flag), rerandomise=True)]
+    return [SetEnabled(key, False)] if now.config.enabled else []
+
+
+def _rule_changes(policy: Policy, key: str, now: Rule | None, then: Rule | None) -> list[Change]:
+    if policy.aim is Aim.ANCHOR and then is not None:
+        return [AddRule(key, then) if now is None else ReplaceRule(key, then, rerandomise=True)]
+    if now is None:
+        return []
+    if now.share is None or policy.aim is Aim.ANCHOR:
+        return [RemoveRule(key, now.id)]
+    return [ReplaceRule(key, replace(now, share=replace(now.share, parts=0)))]
+
+
+def _rule(definition: FlagDefinition | None, id: str) -> Rule | None:
+    rules = () if definition is None else definition.config.rules
+    return next((rule for rule in rules if rule.id == id), None)
+
+
+def _definitions(
+    connection: Connection, project: str, environment: str, keys: Sequence[str]
+) -> dict[str, FlagDefinition]:
+    stored = load_documents(connection, project=project, environment=environment, flags=keys, segments=())
+    found = {key: parse_flag(key, document, problems=Problems()) for key, document in stored.flags.items()}
+    return {key: definition for key, definition in found.items() if definition is not None}
+
+
+def _definitions_at(
+    connection: Connection, project: str, environment: str, keys: Sequence[str], revision: int
+) -> dict[str, FlagDefinition]:
+    texts = texts_at(connection, project, environment, things=[("flag", key) for key in keys], revision=revision)
+    found: dict[str, FlagDefinition] = {}
+    for key, text in zip(keys, texts, strict=True):
+        definition = None if text is None else parse_flag(key, parse(as_text(text)), problems=Problems())
+        if definition is not None:
+            found[key] = definition
+    return found
+
+
+def _commit(
+    connection: Connection, environment: str, changes: Sequence[Change], why: Cause, permit: Permit
+) -> Committed:
+    part = Part(environment, tuple(changes))
+    return commit_within(connection, parts=(part,), why=why, permit=permit)[environment]
+
+
+def _may_switch_off(stored: StoredPolicy, writer: Writer) -> Permit:
+    principal = _author(stored, writer)
+
+    def permit(environment: Environment, _events: Sequence[Event]) -> None:
+        scope = Scope(environment.project, environment.key)
+        if not principal.may(Action.EDIT, scope):
+            require(principal, Action.KILL, scope)
+
+    return permit
+
+
+def _author(stored: StoredPolicy, writer: Writer) -> Principal:
+    return writer.who_is(stored.author) or Principal(stored.author, stored.grants)
+
+
+def _permit_all(_environment: Environment, _events: Sequence[Event]) -> None:
+    """What comes again was agreed to when it came first."""
+
+
+def refuse_unknown(connection: Connection, project: str, policy: Policy) -> None:
+    """Errors: Refused when what a policy reaches is not there."""
+    if policy.reach.kind not in (ReachKind.FLAG, ReachKind.RULE):
+        return
+    found = _definitions(connection, project, policy.environment, [policy.reach.key])
+    if policy.reach.key not in found:
+        raise Refused(f"flag {policy.reach.key!r} is not in {project}/{policy.environment}; create it first")
+    if policy.reach.rule and _rule(found[policy.reach.key], policy.reach.rule) is None:
+        raise Refused(f"flag {policy.reach.key!r} has no rule {policy.reach.rule!r} in {project}/{policy.environment}")
+
+
+def minute(at: datetime) -> str:
+    """An instant as people read it."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
