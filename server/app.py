@@ -35,6 +35,8 @@ from server.operations.change_requests.applying import Applying
 from server.operations.counts import SeenBy, both
 from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
+from server.operations.guards.judging import Judging
+from server.operations.guards.managing import Guards
 from server.operations.identity import Identity
 from server.operations.pace import Pace, Paces
 from server.operations.requests import RequestLog
@@ -224,7 +226,9 @@ class _Managing:
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
-        self._clockwork = Clockwork(self.engine, timed_nouns(self._writer), clock=_now)
+        self._judging = Judging(self.engine, self._writer, _now)
+        self._clockwork = Clockwork(self.engine, timed_nouns(self._writer, self._judging), clock=_now)
+        self._judging.wake = self._clockwork.wake
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)
         identity = Identity(
@@ -236,7 +240,15 @@ class _Managing:
     def table(self) -> Table:
         management = Management(_now, self._threads)
         tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
-        return management_table(management, self.engine, self._writer, tokens=tokens, recent=self.recent)
+        return management_table(
+            management,
+            self.engine,
+            self._writer,
+            tokens=tokens,
+            recent=self.recent,
+            recorded=self._judging.observed,
+            guards=Guards(self._writer, wake=self._clockwork.wake),
+        )
 
     def guarded(self, table: Table) -> Table:
         """The same table, behind rates and access."""

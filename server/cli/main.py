@@ -19,6 +19,7 @@ from server.cli import (
     export,
     flag,
     flags,
+    guards,
     history,
     import_,
     metrics,
@@ -26,6 +27,7 @@ from server.cli import (
     profile,
     project,
     release,
+    rollback,
     segment,
     serve,
     simulate,
@@ -82,12 +84,14 @@ app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.add_typer(audit.app, name="audit")
 app.add_typer(change_requests.app, name="change-request")
 app.add_typer(flag.app, name="flag")
+app.add_typer(guards.app, name="guard")
 app.add_typer(history.app, name="history")
 app.add_typer(metrics.app, name="metric")
 app.add_typer(profile.app, name="profile")
 app.add_typer(project.app, name="project")
 app.add_typer(environment.app, name="environment")
 app.add_typer(release.app, name="release")
+app.add_typer(rollback.app, name="rollback")
 app.add_typer(segment.app, name="segment")
 app.add_typer(token.app, name="token")
 

@@ -71,6 +71,18 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.GuardService",
+        {
+            Action.READ: ("GetGuard", "ListGuards", "GetRollbackPolicy", "ListRollbackPolicies", "ListEvaluations"),
+            Action.EDIT: (
+                *("CreateGuard", "UpdateGuard", "DeleteGuard"),
+                *("CreateRollbackPolicy", "UpdateRollbackPolicy", "DeleteRollbackPolicy"),
+                *("ArmRollbackPolicy", "DisarmRollbackPolicy"),
+            ),
+            Action.SIGNAL: ("Signal", "Heartbeat"),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.HistoryService",
         {
             Action.READ: ("ListRevisions", "GetRevision", "EvaluateAsOf", "DiffEvaluations"),

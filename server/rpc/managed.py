@@ -8,6 +8,7 @@ from server.operations.audit import Audit
 from server.operations.change_requests.applying import Applying
 from server.operations.change_requests.review import Review
 from server.operations.environments import Environments
+from server.operations.guards.managing import Guards
 from server.operations.history import History
 from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
@@ -19,6 +20,7 @@ from server.rpc.audit import audit_table
 from server.rpc.change_requests import change_requests_table
 from server.rpc.environments import environment_table
 from server.rpc.flags import flag_table
+from server.rpc.guards import guards_table
 from server.rpc.history import history_table
 from server.rpc.management import Management
 from server.rpc.observations import metrics_table
@@ -38,16 +40,18 @@ def management_table(
     tokens: Tokens,
     recent: RecentContexts | None = None,
     recorded: Recorded = nobody_waits,
+    guards: Guards | None = None,
 ) -> Table:
     """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
 
     `recent` holds contexts that were evaluated lately, for simulations; None where none are kept. `recorded` is told
-    what was observed.
+    what was observed; `guards` are others than those without providers.
     """
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
         change_requests_table(management, Review(writer), Applying(writer)),
         flag_table(management, engine, writer),
+        guards_table(management, guards or Guards(writer)),
         history_table(management, History(engine, writer), AsOf(engine)),
         metrics_table(management, Metrics(engine), Observing(engine, management.clock, recorded)),
         project_table(management, Projects(engine, writer)),

@@ -1,6 +1,7 @@
 """Gather what has work at certain instants, one line each."""
 
 from server.operations.change_requests.applying import Applying
+from server.operations.guards.judging import Judging
 from server.operations.metrics import Folding
 from server.operations.releases.moving import Releases
 from server.operations.timelines import Timelines
@@ -9,11 +10,12 @@ from server.scheduling.change_requests import DueChangeRequests
 from server.scheduling.clockwork import Timed
 
 
-def timed_nouns(writer: Writer) -> list[Timed]:
+def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
     """All that a server's clockwork wakes."""
     return [
         DueChangeRequests(writer.engine, Applying(writer)),
         Folding(writer.engine),
+        judging,
         Releases(writer),
         Timelines(writer.engine),
     ]
