@@ -181,6 +181,25 @@ def test_an_anchor_brings_back_what_was_there(house: House) -> None:
     assert "Wider" == after["description"]
 
 
+def test_an_anchor_stands_still(house: House) -> None:
+    """What the clock would have moved on by itself since then stays as it was served."""
+    steps = [{"at": "2026-01-01T12:00:00Z", "percent": 20}, {"at": "2026-01-01T13:00:00Z", "percent": 50}]
+    rules = [
+        {"id": "beta", "serve": "on", "share": {"percent": 10, "steps": steps}},
+        {"id": "late", "serve": "on", "from": "2026-01-01T12:30:00Z"},
+    ]
+    put(house.engine, PutFlag(flag(rules=rules)))
+    house.make(policy=replace(POLICY, aim=Aim.ANCHOR))
+    house.later(7_200)
+    house.signal()
+    (rule,) = (stored(house.engine).flags["checkout"] or {})["rules"]
+
+    assert ("beta", {"percent": 20}) == (
+        rule["id"],
+        {key: rule["share"][key] for key in rule["share"] if key != "salt"},
+    )
+
+
 def test_a_signal_has_acted_when_it_is_answered(house: House) -> None:
     """Also by somebody who may do nothing but that."""
     house.make()

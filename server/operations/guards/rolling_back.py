@@ -17,7 +17,7 @@ from server.core.edits import AddRule, RemoveRule, ReplaceRule, SetEnabled
 from server.core.environments import Environment
 from server.core.errors import FlagstaffError, PermissionDenied, Refused, StoreCorrupt, StoreUnavailable
 from server.core.events import Event
-from server.core.flags import FlagDefinition, Rule
+from server.core.flags import FlagDefinition, Rule, Share
 from server.core.guards.policies import Aim, Policy, Reach, ReachKind
 from server.core.limits import ROLLED_BACK_MAX
 from server.core.policies import Permit
@@ -89,7 +89,9 @@ def _take_back(connection: Connection, stored: StoredPolicy, policy: Policy, why
     then = _definitions_at(connection, project, environment, keys, stored.progress.anchor)
     changes: list[Change] = []
     for key in keys:
-        changes += _changes(policy, key, now.get(key), then.get(key))
+        before = then.get(key)
+        served = None if before is None else _as_served(before, stored.progress.armed_at)
+        changes += _changes(policy, key, now.get(key), served)
     versions = read_versions(connection, project=project, environment=environment, kind="flag", keys=keys)
     permit = _may_switch_off(stored, writer)
     if not changes:
@@ -146,7 +148,21 @@ def _rule_changes(policy: Policy, key: str, now: Rule | None, then: Rule | None)
         return []
     if now.share is None or policy.aim is Aim.ANCHOR:
         return [RemoveRule(key, now.id)]
-    return [ReplaceRule(key, replace(now, share=replace(now.share, parts=0)))]
+    return [ReplaceRule(key, replace(now, share=replace(now.share, parts=0, steps=())))]
+
+
+def _as_served(definition: FlagDefinition, at: datetime) -> FlagDefinition:
+    """A flag as it was served at an instant: the clock moves no share on, and begins no rule that had not begun."""
+    rules = tuple(
+        rule if rule.share is None else replace(rule, share=_still(rule.share, at))
+        for rule in definition.config.rules
+        if rule.starts_at is None or rule.starts_at <= at
+    )
+    return replace(definition, config=replace(definition.config, rules=rules))
+
+
+def _still(share: Share, at: datetime) -> Share:
+    return replace(share, parts=share.parts_at(at.timestamp()), steps=())
 
 
 def _rule(definition: FlagDefinition | None, id: str) -> Rule | None:
