@@ -9,55 +9,32 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from server.core.json import Json
-from server.keys import secret_key
-from server.live.callers import Callers
 from server.live.follower import Follower
 from server.live.holder import Holder
-from server.live.kept_tokens import KeptTokens
 from server.live.last_known_good import LastKnownGood
-from server.live.recent import RecentContexts
-from server.live.sessions import Sessions
 from server.live.watch import Hub, SetChange
 from server.live.watchdog import Limits, Watchdog
+from server.managing import Managing
 from server.memory import return_memory
-from server.operations.change_requests.applying import Applying
 from server.operations.counts import SeenBy, both
-from server.operations.freezes import permit_unless_frozen
-from server.operations.gate import Gate
-from server.operations.guards.judging import Judging
-from server.operations.guards.managing import Guards
-from server.operations.identity import Identity
-from server.operations.pace import Pace, Paces
 from server.operations.requests import RequestLog
-from server.operations.tokens import Tokens
-from server.operations.writes import PermitFor, Writer
-from server.rpc.access import guarded
 from server.rpc.doors.credentials import Proof, credentials
 from server.rpc.doors.grpcio import GrpcServer
 from server.rpc.drain import Drain
-from server.rpc.limits import limited
-from server.rpc.managed import management_table
-from server.rpc.management import THREADS_MAX, Management
 from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
 from server.rpc.table import Table
-from server.scheduling.change_requests import ChangeRequestClock
-from server.scheduling.clockwork import Clockwork
-from server.scheduling.nouns import timed_nouns
 from server.settings import Settings
-from server.store.engine import open_engine
 from server.telemetry import set_up_tracing
 from server.tls import TlsFiles
 from server.web.app import WebOptions, make_app
@@ -66,12 +43,6 @@ from server.web.metrics import Sources, make_registry, metrics_route
 from server.web.observed import observed
 from server.web.peers import Peers
 from server.web.server import HttpServer, listen
-
-if TYPE_CHECKING:
-    from server.live.issuer import Issuer
-
-POLICIES: Final[tuple[PermitFor, ...]] = (permit_unless_frozen,)
-"""What protects an environment from a management write, in the order in which it is asked."""
 
 TRACER: Final = "flagstaff"
 TRACES_END_S: Final = 5.0
@@ -135,7 +106,7 @@ async def serve(
     holder, hub = Holder(settings.flag_set), Hub()
     sources = Sources(holder, hub, RequestLog(slow_s=settings.slow_s, access_log=settings.access_log))
     traces = _Traces(settings)
-    managing = _Managing(settings, holder, loop)
+    managing = Managing(settings, holder, loop)
     services = make_services(
         holder,
         hub,
@@ -204,99 +175,6 @@ async def serve(
             await asyncio.to_thread(tls.stop)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class _Managing:
-    """The database, what is managed in it by calls, which wait for it in threads of their own, and who may."""
-
-    def __init__(self, settings: Settings, holder: Holder, loop: asyncio.AbstractEventLoop) -> None:
-        """Errors: InvalidRequest for a database URL that is none."""
-        self.engine = open_engine(settings.database_url)
-        self.recent = RecentContexts(settings.recent_contexts) if settings.recent_contexts else None
-        self._loop = loop
-        self._threads = ThreadPoolExecutor(THREADS_MAX, "flagstaff-management")
-        self._callers = Callers(
-            self.engine,
-            partial(secret_key, self.engine, make=False),
-            changed=self._changed,
-            kept=None if settings.last_known_good is None else KeptTokens(settings.last_known_good),
-        )
-        self._sessions = Sessions()
-        self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
-        self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
-        self._judging = Judging(self.engine, self._writer, _now)
-        self._clockwork = Clockwork(self.engine, timed_nouns(self._writer, self._judging), clock=_now)
-        self._judging.wake = self._clockwork.wake
-        self.paces = _paces(settings)
-        self._issuer = _issuer(settings, changed=self._changed)
-        identity = Identity(
-            self._callers, settings.asking, foreign=self._issuer, certificates=settings.certificate_roles
-        )
-        self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
-        self._watching: asyncio.Task[None] | None = None
-
-    def table(self) -> Table:
-        management = Management(_now, self._threads)
-        tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
-        return management_table(
-            management,
-            self.engine,
-            self._writer,
-            tokens=tokens,
-            recent=self.recent,
-            recorded=self._judging.observed,
-            guards=Guards(self._writer, wake=self._clockwork.wake),
-        )
-
-    def guarded(self, table: Table) -> Table:
-        """The same table, behind rates and access."""
-        return limited(guarded(table, self.gate), self.paces)
-
-    def start(self) -> None:
-        """Begin to follow the tokens, and to look what is due."""
-        self._callers.start()
-        self._change_requests.start()
-        self._clockwork.start()
-        if self._issuer is not None:
-            self._issuer.start()
-        self._watching = self._loop.create_task(self._sessions.watch())
-
-    async def end(self) -> None:
-        """Let operations in flight end, and close the database."""
-        if self._watching is not None:
-            self._watching.cancel()
-        if self._issuer is not None:
-            self._issuer.stop()
-        timed = (self._clockwork.stop, self._change_requests.stop)
-        for end in (*timed, self._threads.shutdown, self._callers.stop, self.engine.dispose):
-            await asyncio.to_thread(end)
-
-    def _changed(self) -> None:
-        # Called from the callers' thread, perhaps while the loop is closing.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._sessions.check)
-
-
-def _issuer(settings: Settings, *, changed: Callable[[], None]) -> "Issuer | None":
-    if settings.oidc is None:
-        return None
-    # With it comes a library for cryptography, which takes a while to load.
-    from server.live.issuer import Issuer  # noqa: PLC0415
-
-    return Issuer(settings.oidc, changed=changed)
-
-
-def _paces(settings: Settings) -> Paces:
-    token, address = settings.token_rate, settings.address_rate
-    return Paces(
-        None if token is None else Pace(token, "token"),
-        None if address is None else Pace(address, "address"),
-        settings.trusted_proxies,
-    )
-
-
 class _Traces:
     """Spans around what is served, where they are wanted; OpenTelemetry is imported only then."""
 
@@ -353,7 +231,7 @@ def _web_app(
     traces: _Traces,
     *,
     drain: Drain,
-    managing: _Managing,
+    managing: Managing,
     more_routes: Sequence[BaseRoute],
 ) -> ASGIApp:
     options = WebOptions(
