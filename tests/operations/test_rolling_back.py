@@ -1,0 +1,182 @@
+"""A breach takes flags back in the transaction that judges it, and nothing holds it up."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from server.core.access import Grant, Principal, Role
+from server.core.changes import PutFlag, UpdateEnvironment
+from server.core.edits import RemoveRule, SetEnabled
+from server.core.environments import ApprovalPolicy, FreezeWindow
+from server.core.guards.machine import Happening
+from server.core.guards.policies import Aim, Mode, Reach, ReachKind, Trigger, TriggerKind
+from server.core.guards.verdicts import Verdict
+from server.store.audit import list_entries, verify_chain
+from server.store.engine import reading
+from tests.operations.guarding import OPERATOR, POLICY, House, enabled
+from tests.store.definitions import NOW, flag, put, stored
+
+
+def test_a_breach_switches_the_flag_off(house: House) -> None:
+    """At once, by the observations that show it; audit and events tell why, in order."""
+    house.make()
+    house.observe(1, 100)
+    house.observe(60, 100)
+
+    assert not enabled(house)
+    assert ["", "rolled_back"] == house.outcomes()
+    assert ["guard.created", "guard.breached", "flag.updated", "guard.rolled_back"] == house.events()[-4:]
+    with reading(house.engine) as connection:
+        entry = next(each for each in list_entries(connection, project="shop") if each.action == "flag.updated")
+        verify_chain(connection, project="shop")
+    assert ("guard:safe", "guard:safe#2", "0.305 is above 0.05") == (entry.actor, entry.cause, entry.reason)
+    last = house.evaluations()[-1]
+    assert last.judgement is not None
+    assert (Verdict.FAIL, 0.305, 0.05, 2) == (
+        last.judgement.verdict,
+        last.judgement.value,
+        last.judgement.threshold,
+        last.judgement.sample_count,
+    )
+
+
+def test_a_shadow_changes_nothing(house: House) -> None:
+    """And says when it would have."""
+    house.make(policy=replace(POLICY, mode=Mode.SHADOW))
+    house.observe(60, 100)
+
+    assert enabled(house)
+    assert ["would_roll_back"] == house.outcomes()
+    assert "would have rolled back at 2026-01-01 12:00 UTC: 0.6 is above 0.05" == house.evaluations()[0].text
+    assert ["guard.breached", "guard.would_roll_back"] == house.events()[-2:]
+
+
+def test_an_anchor_brings_back_what_was_there(house: House) -> None:
+    """Rules, salts and all, as they were when the policy was armed."""
+    before = stored(house.engine).flags["checkout"]
+    house.make(policy=replace(POLICY, aim=Aim.ANCHOR))
+    put(house.engine, PutFlag(flag(default="on", description="Wider")))
+    house.signal()
+    after = stored(house.engine).flags["checkout"]
+
+    assert before is not None and after is not None
+    assert before["rules"] == after["rules"]
+    assert "Wider" == after["description"]
+
+
+def test_an_anchor_stands_still(house: House) -> None:
+    """What the clock would have moved on by itself since then stays as it was served."""
+    steps = [{"at": "2026-01-01T12:00:00Z", "percent": 20}, {"at": "2026-01-01T13:00:00Z", "percent": 50}]
+    rules = [
+        {"id": "beta", "serve": "on", "share": {"percent": 10, "steps": steps}},
+        {"id": "late", "serve": "on", "from": "2026-01-01T12:30:00Z"},
+    ]
+    put(house.engine, PutFlag(flag(rules=rules)))
+    house.make(policy=replace(POLICY, aim=Aim.ANCHOR))
+    house.later(7_200)
+    house.signal()
+    (rule,) = (stored(house.engine).flags["checkout"] or {})["rules"]
+
+    assert ("beta", {"percent": 20}) == (
+        rule["id"],
+        {key: rule["share"][key] for key in rule["share"] if key != "salt"},
+    )
+
+
+def test_a_signal_has_acted_when_it_is_answered(house: House) -> None:
+    """Also by somebody who may do nothing but that."""
+    house.make()
+    (told,) = house.signal(by=OPERATOR)
+
+    assert ("safe", "rolled_back", "burning") == (told.policy, told.outcome, told.text)
+    assert not enabled(house)
+    assert "" == house.signal()[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("reach", "off"),
+    [
+        (Reach(ReachKind.LABEL, "sale"), ["banner", "checkout"]),
+        (Reach(ReachKind.ENVIRONMENT), ["banner", "checkout", "footer"]),
+    ],
+)
+def test_many_flags_go_back_in_one_revision(house: House, reach: Reach, off: list[str]) -> None:
+    """No client sees a part of it."""
+    before = stored(house.engine).revision
+    house.make(policy=replace(POLICY, reach=reach))
+    house.signal()
+
+    assert off == [key for key in ("banner", "checkout", "footer") if not enabled(house, key)]
+    assert before + 1 == stored(house.engine).revision
+
+
+def test_a_rule_goes_back_alone(house: House) -> None:
+    """To a share of nothing; at its anchor also one that was taken away."""
+    reach = Reach(ReachKind.RULE, "checkout", "beta")
+    house.make(policy=replace(POLICY, reach=reach))
+    undo = (Trigger(TriggerKind.SIGNAL, "undo"),)
+    anchored = replace(POLICY, key="anchored", reach=reach, aim=Aim.ANCHOR, triggers=undo)
+    house.guards.create_policy("shop", anchored, house.write())
+    house.signal()
+    shares = [rule["share"]["percent"] for rule in (stored(house.engine).flags["checkout"] or {})["rules"]]
+    put(house.engine, RemoveRule("checkout", "beta"))
+    house.signal(name="undo")
+    after = [rule["share"]["percent"] for rule in (stored(house.engine).flags["checkout"] or {})["rules"]]
+
+    assert ([0], [10]) == (shares, after)
+    assert enabled(house)
+
+
+def test_neither_approvals_nor_freezes_hold_a_roll_back(house: House) -> None:
+    """What was served before was agreed to."""
+    window = FreezeWindow(NOW - timedelta(days=1), NOW + timedelta(days=1), reason="Sale")
+    house.make(policy=replace(POLICY, aim=Aim.ANCHOR))
+    put(house.engine, PutFlag(flag(default="on")))
+    put(house.engine, UpdateEnvironment(approval_policy=ApprovalPolicy(approvals=2), freeze_windows=(window,)))
+    (told,) = house.signal()
+
+    assert "rolled_back" == told.outcome
+    assert (stored(house.engine).flags["checkout"] or {})["rules"]
+
+
+def test_who_may_not_any_more_rolls_nothing_back(house: House) -> None:
+    """It is told, and tried again soon."""
+    house.make()
+    house.who["token:editor"] = Principal("token:editor", (Grant(Role.READ),))
+    (told,) = house.signal()
+    del house.who["token:editor"]
+    house.later(10)
+    (again,) = house.signal()
+
+    assert "roll_back_failed" == told.outcome
+    assert "burning; token:editor may not kill in shop/production; it needs the role" in told.text
+    assert "rolled_back" == again.outcome
+    assert "guard.roll_back_failed" in house.events()
+
+
+def test_what_was_taken_back_comes_again(house: House) -> None:
+    """When that is asked for, once the signal is over; what somebody changed meanwhile is left as it is."""
+    house.make(policy=replace(POLICY, auto_resume=True, cool_down_s=60, reach=Reach(ReachKind.LABEL, "sale")))
+    house.signal()
+    put(house.engine, SetEnabled("banner", True))
+    put(house.engine, SetEnabled("banner", False))
+    house.later(61)
+    (told,) = house.signal(Happening.RESOLVED)
+
+    assert ("resumed", "burning; changed meanwhile, and left as it is: banner") == (told.outcome, told.text)
+    assert (True, False) == (enabled(house), enabled(house, "banner"))
+
+
+def test_a_disarmed_policy_rests(house: House) -> None:
+    """Armed again, it takes what is there then as its anchor."""
+    house.make(policy=replace(POLICY, aim=Aim.ANCHOR))
+    house.guards.set_armed("shop", "safe", False, house.write())
+    quiet = house.signal()
+    put(house.engine, PutFlag(flag(default="on")))
+    armed = house.guards.set_armed("shop", "safe", True, house.write())
+    house.signal()
+
+    assert [""] == [each.outcome for each in quiet]
+    assert stored(house.engine).revision == armed.stored.progress.anchor
+    assert "on" == (stored(house.engine).flags["checkout"] or {})["default"]
