@@ -9,6 +9,7 @@ from server.operations.change_requests.applying import Applying
 from server.operations.change_requests.review import Review
 from server.operations.environments import Environments
 from server.operations.guards.managing import Guards
+from server.operations.guards.releasing import judgements
 from server.operations.history import History
 from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
@@ -55,7 +56,7 @@ def management_table(
         history_table(management, History(engine, writer), AsOf(engine)),
         metrics_table(management, Metrics(engine), Observing(engine, management.clock, recorded)),
         project_table(management, Projects(engine, writer)),
-        release_table(management, Releases(writer)),
+        release_table(management, Releases(writer, judgements)),
         environment_table(management, Environments(engine, writer)),
         segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),

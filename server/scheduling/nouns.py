@@ -2,6 +2,7 @@
 
 from server.operations.change_requests.applying import Applying
 from server.operations.guards.judging import Judging
+from server.operations.guards.releasing import judgements
 from server.operations.metrics import Folding
 from server.operations.releases.moving import Releases
 from server.operations.timelines import Timelines
@@ -16,6 +17,6 @@ def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
         DueChangeRequests(writer.engine, Applying(writer)),
         Folding(writer.engine),
         judging,
-        Releases(writer),
+        Releases(writer, judgements),
         Timelines(writer.engine),
     ]

@@ -12,9 +12,12 @@ from server.core.environments import ApprovalPolicy, FreezeWindow
 from server.core.guards.machine import Happening
 from server.core.guards.policies import Aim, Mode, Reach, ReachKind, Trigger, TriggerKind
 from server.core.guards.verdicts import Verdict
+from server.core.releases.plan import Gates, Plan
+from server.operations.guards.releasing import judgements
 from server.store.audit import list_entries, verify_chain
 from server.store.engine import reading
 from tests.operations.guarding import OPERATOR, POLICY, House, enabled
+from tests.operations.releasing import Yard, share
 from tests.store.definitions import NOW, flag, put, stored
 
 
@@ -180,3 +183,55 @@ def test_a_disarmed_policy_rests(house: House) -> None:
     assert [""] == [each.outcome for each in quiet]
     assert stored(house.engine).revision == armed.stored.progress.anchor
     assert "on" == (stored(house.engine).flags["checkout"] or {})["default"]
+
+
+@pytest.fixture
+def yard(house: House) -> Yard:
+    """Releases over the same shop."""
+    return Yard(house.engine)
+
+
+@pytest.mark.parametrize(
+    ("aim", "percent", "state"),
+    [
+        (Aim.ANCHOR, 10.0, "rolled-back"),
+        (Aim.OFF, 50.0, "rolled-back"),
+        (Aim.FREEZE, 50.0, "held"),
+    ],
+)
+def test_a_release_goes_back_as_a_whole(house: House, yard: Yard, aim: Aim, percent: float, state: str) -> None:
+    """It knows where it began and holds its lock; what it does is what the policy aims at."""
+    id = yard.started(Plan("Checkout", (share(50), share(100, Gates()))))
+    house.make(policy=replace(POLICY, aim=aim))
+    (told,) = house.signal()
+    (rule,) = (stored(house.engine).flags["checkout"] or {})["rules"]
+
+    assert "rolled_back" == told.outcome
+    assert f"burning; release {id} goes back" == told.text
+    assert percent == rule["share"]["percent"]
+    assert state == yard.stored(id).release.progress.state.value
+    assert (aim is not Aim.OFF) == enabled(house)
+
+
+def test_a_deadline_takes_back_what_still_runs(house: House, yard: Yard) -> None:
+    """And nothing when no release runs any more."""
+    deadlines = (Trigger(TriggerKind.DEADLINE, at=NOW + timedelta(minutes=10)),)
+    house.guards.create_policy("shop", replace(POLICY, triggers=deadlines, aim=Aim.ANCHOR), house.write())
+    id = yard.started(Plan("Checkout", (share(50), share(100, Gates()))))
+    house.later(600)
+
+    assert "rolled-back" == yard.stored(id).release.progress.state.value
+    assert ["rolled_back"] == house.outcomes()
+
+
+def test_a_release_hears_what_a_guard_said(house: House) -> None:
+    """What it said since the step began, and where it watches."""
+    house.make()
+    house.observe(60, 100)
+    with reading(house.engine) as connection:
+        (said,) = judgements(connection, "shop", {("production", "errors"), ("production", "x")}, NOW)
+        late = list(judgements(connection, "shop", {("production", "errors")}, house.now + timedelta(seconds=1)))
+        elsewhere = list(judgements(connection, "shop", {("staging", "errors")}, NOW))
+
+    assert ("errors", Verdict.FAIL, 0.6, 0.05) == (said.guard, said.verdict, said.value, said.threshold)
+    assert [] == late == elsewhere

@@ -251,8 +251,9 @@ class RollbackPolicy(_message.Message):
         AIM_OFF: RollbackPolicy._Aim.ValueType  # 2
         """The off variant; of a rule, a share of nothing."""
         AIM_STEP: RollbackPolicy._Aim.ValueType  # 3
-        """A release's earlier step, and a release that is held: for releases."""
+        """An earlier step of the release that runs on the flag."""
         AIM_FREEZE: RollbackPolicy._Aim.ValueType  # 4
+        """Nothing: the release that runs on the flag is held where it is."""
 
     class Aim(_Aim, metaclass=_AimEnumTypeWrapper): ...
     AIM_UNSPECIFIED: RollbackPolicy.Aim.ValueType  # 0
@@ -262,8 +263,9 @@ class RollbackPolicy(_message.Message):
     AIM_OFF: RollbackPolicy.Aim.ValueType  # 2
     """The off variant; of a rule, a share of nothing."""
     AIM_STEP: RollbackPolicy.Aim.ValueType  # 3
-    """A release's earlier step, and a release that is held: for releases."""
+    """An earlier step of the release that runs on the flag."""
     AIM_FREEZE: RollbackPolicy.Aim.ValueType  # 4
+    """Nothing: the release that runs on the flag is held where it is."""
 
     class _Mode:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -352,7 +354,7 @@ class RollbackPolicy(_message.Message):
     environment: _builtins.str
     aim: Global___RollbackPolicy.Aim.ValueType
     step: _builtins.int
-    """For AIM_STEP."""
+    """For AIM_STEP: which, counted from 0."""
     mode: Global___RollbackPolicy.Mode.ValueType
     confirm: _builtins.int
     """So many of a guard's last `confirm_of` judgements must fail. 0: 1."""
@@ -447,7 +449,7 @@ class RollbackTrigger(_message.Message):
         KIND_SIGNAL: RollbackTrigger._Kind.ValueType  # 2
         """The signal `name` comes."""
         KIND_DEADLINE: RollbackTrigger._Kind.ValueType  # 3
-        """A release is not complete by `at`."""
+        """A release still runs on what is reached at `at`."""
         KIND_EXPIRY: RollbackTrigger._Kind.ValueType  # 4
         """`at` has come."""
         KIND_HEARTBEAT: RollbackTrigger._Kind.ValueType  # 5
@@ -460,7 +462,7 @@ class RollbackTrigger(_message.Message):
     KIND_SIGNAL: RollbackTrigger.Kind.ValueType  # 2
     """The signal `name` comes."""
     KIND_DEADLINE: RollbackTrigger.Kind.ValueType  # 3
-    """A release is not complete by `at`."""
+    """A release still runs on what is reached at `at`."""
     KIND_EXPIRY: RollbackTrigger.Kind.ValueType  # 4
     """`at` has come."""
     KIND_HEARTBEAT: RollbackTrigger.Kind.ValueType  # 5

@@ -110,7 +110,7 @@ class Policy:
     reach: Reach
     aim: Aim = Aim.OFF
     step: int = 0
-    """For Aim.STEP: which; 0 is what was there before the first."""
+    """For Aim.STEP: which of the release, counted from 0."""
 
     mode: Mode = Mode.ENFORCE
     confirm: int = 1

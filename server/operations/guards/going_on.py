@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from server.core.errors import FlagstaffError, StoreCorrupt, StoreUnavailable
 from server.core.guards.machine import Decision, Event, Happening, Order, step
-from server.core.guards.policies import TriggerKind
+from server.core.guards.policies import Aim, TriggerKind
 from server.core.guards.verdicts import Judgement, Verdict
 from server.operations.guards.rolling_back import TakenBack, bring_again, minute, take_back
 from server.operations.writes import Writer
@@ -156,11 +156,12 @@ def _do(
 
 def _ordered(connection: Connection, stored: StoredPolicy, order: Order, why: Cause, writer: Writer) -> TakenBack:
     match order:
-        case Order.ROLL_BACK:
-            return take_back(connection, stored, why, writer)
         case Order.RESUME:
             return bring_again(connection, stored, why, writer)
-    return TakenBack((), 0, "there is no release to be held")
+        case Order.FREEZE:
+            frozen = replace(stored, policy=replace(stored.policy, aim=Aim.FREEZE, step=0))
+            return take_back(connection, frozen, why, writer)
+    return take_back(connection, stored, why, writer)
 
 
 def _tell_guard(connection: Connection, guard: StoredGuard, judged: Judged) -> None:

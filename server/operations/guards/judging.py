@@ -17,6 +17,8 @@ from server.core.guards.verdicts import Arm, Summary, judge
 from server.core.limits import GUARD_GAP_S
 from server.core.metrics.metrics import arm_of
 from server.operations.guards.going_on import conclude, tell
+from server.operations.guards.releasing import releases_on
+from server.operations.guards.rolling_back import flags_reached
 from server.operations.writes import Writer
 from server.store.engine import reading
 from server.store.guards import Judged, StoredGuard, claim, due_guards, first_guard_at, read_guard
@@ -196,7 +198,9 @@ class Judging:
             stored = read_policy(connection, project, key)
             due = next_at(stored.policy, stored.progress)
             if due is not None and due <= now:
-                tell(connection, stored, Event(Happening.TICKED, now), self.writer)
+                reached = flags_reached(connection, project, stored.policy.environment, stored.policy.reach)
+                unfinished = bool(releases_on(connection, project, stored.policy.environment, reached))
+                tell(connection, stored, Event(Happening.TICKED, now, unfinished=unfinished), self.writer)
 
         take_turn(self.engine, f"project/{project}", work)
 

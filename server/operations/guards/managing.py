@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -11,7 +11,7 @@ from server.core.access import Action, Scope
 from server.core.errors import InvalidRequest, NotFound, Refused, Stale
 from server.core.guards.guards import Guard, check_guard
 from server.core.guards.machine import Event, Happening, started
-from server.core.guards.policies import Aim, Policy, TriggerKind, check_policy
+from server.core.guards.policies import Policy, TriggerKind, check_policy
 from server.core.limits import KEY_CHARS_MAX, TEXT_CHARS_MAX
 from server.operations.guards.going_on import GUARD, POLICY, Told, tell
 from server.operations.guards.judging import NoProviders, Providers
@@ -43,8 +43,6 @@ from server.store.rollback_policies import (
 from server.store.turns import take_turn
 
 T = TypeVar("T")
-
-NEEDS_RELEASES: Final = frozenset({Aim.STEP, Aim.FREEZE})
 
 
 class _TakenBack(Exception):
@@ -266,11 +264,6 @@ class Guards:
         check_policy(policy)
         require(write.principal, write.action, Scope(project, policy.environment))
         read_environment(connection, project=project, environment=policy.environment)
-        if policy.aim in NEEDS_RELEASES or any(each.kind is TriggerKind.DEADLINE for each in policy.triggers):
-            raise InvalidRequest(
-                "deadlines, and the aims step and freeze, are about releases, which this version does not know; "
-                "use an expiry, and the aims anchor or off"
-            )
         refuse_unknown(connection, project, policy)
         for trigger in policy.triggers:
             if trigger.kind is TriggerKind.METRIC:

@@ -14,13 +14,12 @@ from server.core.access import Action, Principal, Scope
 from server.core.changes import Change, PutFlag
 from server.core.definitions.problems import Problems
 from server.core.edits import AddRule, RemoveRule, ReplaceRule, SetEnabled
-from server.core.environments import Environment
-from server.core.errors import FlagstaffError, PermissionDenied, Refused, StoreCorrupt, StoreUnavailable
-from server.core.events import Event
+from server.core.errors import FlagstaffError, Refused, StoreCorrupt, StoreUnavailable
 from server.core.flags import FlagDefinition, Rule, Share
 from server.core.guards.policies import Aim, Policy, Reach, ReachKind
 from server.core.limits import ROLLED_BACK_MAX
-from server.core.policies import Permit
+from server.core.policies import Permit, permit_all
+from server.operations.guards.releasing import releases_on, take_release_back
 from server.operations.writes import Write, Writer, require
 from server.store import tables
 from server.store.commit import Committed, Part, commit_within
@@ -59,32 +58,51 @@ def flags_reached(connection: Connection, project: str, environment: str, reach:
 
 
 def take_back(connection: Connection, stored: StoredPolicy, why: Cause, writer: Writer) -> TakenBack:
-    """Do what a policy aims at; where that cannot be done, switch off what it reaches.
+    """Do what a policy aims at: with a flag that a release moves by taking the release back, else by itself.
 
+    Where what was there cannot be put back, what the policy reaches is switched off.
     Errors: PermissionDenied when who made the policy may not any more; what a commit raises when nothing helps.
     """
-    policy = stored.policy
-    if policy.aim is not Aim.OFF:
-        savepoint = connection.begin_nested()
-        try:
-            back = _take_back(connection, stored, policy, why, writer)
-        except (StoreUnavailable, StoreCorrupt, PermissionDenied):
-            raise
-        except FlagstaffError as error:
-            savepoint.rollback()
-            off = replace(policy, aim=Aim.OFF)
-            return replace(
-                _take_back(connection, stored, off, why, writer),
-                text=f"switched off, since it cannot be what it was: {str(error)[:500]}",
-            )
-        savepoint.commit()
-        return back
-    return _take_back(connection, stored, policy, why, writer)
+    policy, principal = stored.policy, _author(stored, writer)
+    _require_right(principal, Scope(stored.project, policy.environment))
+    keys = flags_reached(connection, stored.project, policy.environment, policy.reach)
+    releases = releases_on(connection, stored.project, policy.environment, keys)
+    revision, moved = 0, set[str]()
+    for id, flags in releases.items():
+        moved.update(flags)
+        revision = max(revision, take_release_back(connection, id, policy, why, writer=writer, principal=principal))
+    left = [key for key in keys if key not in moved]
+    told = f"release {', '.join(releases)} goes back" if releases else ""
+    if policy.aim in (Aim.STEP, Aim.FREEZE):
+        told = told or f"no release runs on what it reaches: {', '.join(left[:10])}"
+        return TakenBack((), revision, told)
+    if not left:
+        return TakenBack((), revision, told)
+    back = _take_flags_back(connection, stored, left, why)
+    return replace(back, revision=max(back.revision, revision), text="; ".join(filter(None, (told, back.text))))
 
 
-def _take_back(connection: Connection, stored: StoredPolicy, policy: Policy, why: Cause, writer: Writer) -> TakenBack:
+def _take_flags_back(connection: Connection, stored: StoredPolicy, keys: Sequence[str], why: Cause) -> TakenBack:
+    if stored.policy.aim is Aim.OFF:
+        return _put_back(connection, stored, stored.policy, keys, why)
+    savepoint = connection.begin_nested()
+    try:
+        back = _put_back(connection, stored, stored.policy, keys, why)
+    except (StoreUnavailable, StoreCorrupt):
+        raise
+    except FlagstaffError as error:
+        savepoint.rollback()
+        off = replace(stored.policy, aim=Aim.OFF)
+        text = f"switched off, since it cannot be what it was: {str(error)[:500]}"
+        return replace(_put_back(connection, stored, off, keys, why), text=text)
+    savepoint.commit()
+    return back
+
+
+def _put_back(
+    connection: Connection, stored: StoredPolicy, policy: Policy, keys: Sequence[str], why: Cause
+) -> TakenBack:
     project, environment = stored.project, policy.environment
-    keys = flags_reached(connection, project, environment, policy.reach)
     now = _definitions(connection, project, environment, keys)
     then = _definitions_at(connection, project, environment, keys, stored.progress.anchor)
     changes: list[Change] = []
@@ -93,10 +111,9 @@ def _take_back(connection: Connection, stored: StoredPolicy, policy: Policy, why
         served = None if before is None else _as_served(before, stored.progress.armed_at)
         changes += _changes(policy, key, now.get(key), served)
     versions = read_versions(connection, project=project, environment=environment, kind="flag", keys=keys)
-    permit = _may_switch_off(stored, writer)
     if not changes:
         return TakenBack((), 0, "there was nothing to take back")
-    committed = _commit(connection, environment, changes, why, permit)
+    committed = _commit(connection, environment, changes, why, permit_all)
     if committed.unchanged:
         return TakenBack((), committed.revision, "all of it was so already")
     touched = sorted({event.key for event in committed.events if event.kind == "flag"})
@@ -126,7 +143,7 @@ def bring_again(connection: Connection, stored: StoredPolicy, why: Cause, writer
     if not changes:
         return TakenBack((), 0, text or "there was nothing to bring again")
     write = Write(_author(stored, writer), Action.EDIT, why.now, reason=why.reason)
-    committed = _commit(connection, environment, changes, why, writer.permit(write, _permit_all))
+    committed = _commit(connection, environment, changes, why, writer.permit(write, permit_all))
     return TakenBack((), committed.revision, text)
 
 
@@ -197,23 +214,14 @@ def _commit(
     return commit_within(connection, parts=(part,), why=why, permit=permit)[environment]
 
 
-def _may_switch_off(stored: StoredPolicy, writer: Writer) -> Permit:
-    principal = _author(stored, writer)
-
-    def permit(environment: Environment, _events: Sequence[Event]) -> None:
-        scope = Scope(environment.project, environment.key)
-        if not principal.may(Action.EDIT, scope):
-            require(principal, Action.KILL, scope)
-
-    return permit
+def _require_right(principal: Principal, scope: Scope) -> None:
+    """Errors: PermissionDenied for who may neither change flags nor switch them off."""
+    if not principal.may(Action.EDIT, scope):
+        require(principal, Action.KILL, scope)
 
 
 def _author(stored: StoredPolicy, writer: Writer) -> Principal:
     return writer.who_is(stored.author) or Principal(stored.author, stored.grants)
-
-
-def _permit_all(_environment: Environment, _events: Sequence[Event]) -> None:
-    """What comes again was agreed to when it came first."""
 
 
 def refuse_unknown(connection: Connection, project: str, policy: Policy) -> None:
