@@ -30,7 +30,8 @@ from server.core.policies import Permit, needs_approval
 from server.operations.requesting import content_from, open_request
 from server.store.change_request_steps import check_known, find_known
 from server.store.change_requests import content_text, read_request
-from server.store.commit import Committed, Part, Seen, check_revision, commit_all
+from server.store.commit import Committed, Part, Seen, commit_all
+from server.store.conditions import check_revision
 from server.store.engine import reading, writing
 from server.store.locks import NO_KEY, Key
 from server.store.saving import Cause

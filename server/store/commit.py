@@ -23,7 +23,7 @@ from server.core.changes import (
 )
 from server.core.definitions.problems import Problems
 from server.core.environments import Environment
-from server.core.errors import Conflict, NotFound, Stale, TooLarge
+from server.core.errors import Conflict, NotFound, TooLarge
 from server.core.events import (
     EnvironmentDeleted,
     FlagCreated,
@@ -37,9 +37,10 @@ from server.core.limits import FLAGS_PER_SET_MAX, SEGMENTS_PER_SET_MAX
 from server.core.policies import Permit, is_kill, permit_all
 from server.core.projects import apply_to_project
 from server.store import failpoints, saving, tables
+from server.store.conditions import check_stored_revision, compared
 from server.store.decision import Decision, decide, project_record, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
-from server.store.environments import StoredEnvironment, find_environment, last_revision
+from server.store.environments import StoredEnvironment, last_revision
 from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
 from server.store.keylists import bring_keys, check_key_bytes, load_key_lists, save_key_list
@@ -68,7 +69,6 @@ __all__ = [
     "Observe",
     "Part",
     "Seen",
-    "check_revision",
     "commit",
     "commit_all",
     "commit_within",
@@ -191,7 +191,10 @@ class _TakenBack(Exception):
 
 
 def _commit(connection: Connection, order: Order) -> dict[str, Committed]:
-    committed = {part.environment: _commit_part(connection, order, part) for part in order.parts}
+    # What an earlier part does in a later one's environment must not look like somebody else's change.
+    first, *others = order.parts
+    later = [compared(connection, order, part) for part in others]
+    committed = {part.environment: _commit_part(connection, order, part) for part in (first, *later)}
     if order.why.request_id:
         note_answer(connection, order, committed)
     return committed
@@ -267,23 +270,8 @@ def _find(connection: Connection, order: Order, part: Part) -> Place | None:
         raise Conflict(f"environment {flag_set!r} exists already")
     if stored is None and part.environment and not creates:
         raise NotFound(f"environment {flag_set!r} does not exist; create it first")
-    _check_revision(flag_set, stored, part)
+    check_stored_revision(flag_set, stored, part)
     return place
-
-
-def check_revision(connection: Connection, project: str, part: Part) -> None:
-    """Refuse when an environment is not at the revision by which its reader knew it. Errors: Stale."""
-    stored = find_environment(connection, project=project, environment=part.environment)
-    _check_revision(f"{project}/{part.environment}", stored, part)
-
-
-def _check_revision(flag_set: str, stored: StoredEnvironment | None, part: Part) -> None:
-    revision = 0 if stored is None else stored.revision
-    if part.expected_revision not in (None, revision):
-        raise Stale(
-            f"{flag_set!r} is at revision {revision}, expected {part.expected_revision}; "
-            "read it again and repeat the change"
-        )
 
 
 def _write(connection: Connection, order: Order, decision: Decision) -> Committed:

@@ -10,6 +10,7 @@ import pytest
 from server.core.access import Action, Grant, Principal, Role
 from server.core.change_requests.machine import Happening, State
 from server.core.changes import CreateEnvironment, PutFlag, RemoveFlag, UpdateEnvironment
+from server.core.edits import ArchiveFlag
 from server.core.environments import ApprovalPolicy, Covered, Environment, FreezeWindow
 from server.core.errors import (
     ApprovalNeeded,
@@ -55,6 +56,17 @@ def test_approved_and_applied(house: House) -> None:
     assert ("ann", "Summer sale", f"change-request:{id}") == (entry.actor, entry.reason, entry.cause)
     assert State.APPLIED is house.read(id).progress.state
     assert house.read(id).progress.revisions == written.revisions == {"production": at(house.engine).revision}
+
+
+def test_what_reaches_several_environments_is_applied(house: House) -> None:
+    """What its first part changes of a flag in all of them is nobody else's change for the second."""
+    put(house.engine, PutFlag(flag()), environment="staging")
+    id = house.asked(*(Part(name, [ArchiveFlag("checkout", NOW)]) for name in ("production", "staging")))
+    house.approve(id)
+    written = house.apply(id)
+
+    assert (Outcome.APPLIED, {"production", "staging"}) == (written.outcome, set(written.revisions))
+    assert State.APPLIED is house.read(id).progress.state
 
 
 def test_everything_is_in_the_audit_trail(house: House) -> None:

@@ -93,6 +93,19 @@ def test_a_version_is_the_last_revision_that_touched_a_thing(shop: Engine) -> No
     assert 3 == done["canary"].revision
 
 
+def test_conditions_are_of_what_was_before_the_commit(shop: Engine) -> None:
+    """What an earlier part does to a later one's environment is not somebody else's change; that of others is."""
+    _make(shop, changes=[PutFlag(flag())])
+    owned = PutFlag(flag(owner="web"))
+    parts = [Part(name, [owned], 1, {("flag", "checkout"): 1}) for name in ("canary", "testing")]
+    commit_all(shop, parts=parts, why=_cause())
+
+    with reading(shop) as connection:
+        assert {"checkout": 2} == read_versions(connection, project="shop", environment="testing", kind="flag")
+    with pytest.raises(Stale, match="'shop/testing' is at revision 2, expected 1"):
+        commit_all(shop, parts=[Part("canary", [owned]), parts[1]], why=_cause())
+
+
 def test_a_permit_sees_what_would_happen_and_may_refuse(shop: Engine) -> None:
     """It is asked within the commit; what it raises undoes everything."""
     asked: list[str] = []
