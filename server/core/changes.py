@@ -230,7 +230,9 @@ def _edit_definitions(draft: _Draft, change: DefinitionChange) -> None:
         case PutFlag():
             _put_flag(draft, change)
         case CopyConfig():
-            _take(draft, copied(draft.flags.get(change.definition.key), change))
+            definition, problems = copied(draft.flags.get(change.definition.key), change)
+            draft.problems.extend(problems)
+            _take(draft, definition)
         case RemoveFlag(key):
             if draft.flags.pop(key, None) is None:
                 raise NotFound(f"flag {key!r} is not in {draft.environment.flag_set!r}, so it cannot be removed")

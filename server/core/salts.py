@@ -7,23 +7,27 @@ from server.core.errors import Problem
 from server.core.flags import FlagDefinition, Rule, Serve, Split
 
 
-def keep_salts(stored: FlagDefinition, given: FlagDefinition) -> tuple[FlagDefinition, Sequence[Problem]]:
+def keep_salts(
+    stored: FlagDefinition, given: FlagDefinition, *, minds_salts: bool = True
+) -> tuple[FlagDefinition, Sequence[Problem]]:
     """The given definition with the stored salts, and a problem for each salt or attribute that it tries to change.
 
     Rules are the same when their ids are. A given salt that is only the default for its place means "keep it". A
-    `bucketBy` that is left out is the targeting key, as everywhere.
+    `bucketBy` that is left out is the targeting key, as everywhere. Without `minds_salts` another given salt is no
+    problem: nobody has asked for it.
     """
     problems: list[Problem] = []
     by_id = {rule.id: rule for rule in stored.config.rules}
     key = given.key
     path = f"/flags/{key.replace('~', '~0').replace('/', '~1')}"
     rules = tuple(
-        _rule(by_id[rule.id], rule, _Place(f"{path}/rules/{index}", f"{key}/{rule.id}", problems))
+        _rule(by_id[rule.id], rule, _Place(f"{path}/rules/{index}", f"{key}/{rule.id}", problems, minds_salts))
         if rule.id in by_id
         else rule
         for index, rule in enumerate(given.config.rules)
     )
-    default = _serve(stored.config.default, given.config.default, _Place(f"{path}/default", f"{key}/default", problems))
+    at_default = _Place(f"{path}/default", f"{key}/default", problems, minds_salts)
+    default = _serve(stored.config.default, given.config.default, at_default)
     if rules == given.config.rules and default == given.config.default:
         return given, problems
     return replace(given, config=replace(given.config, rules=rules, default=default)), problems
@@ -34,9 +38,10 @@ class _Place:
     path: str
     name: str
     problems: list[Problem]
+    minds_salts: bool
 
     def salt(self, stored: str, given: str, part: str) -> str:
-        if given not in (stored, f"{self.name}/{part}"):
+        if self.minds_salts and given not in (stored, f"{self.name}/{part}"):
             self._would_change("salt", stored, given, helps="leave the salt out to keep it")
         return stored
 

@@ -68,6 +68,7 @@ class Copy:
 
     with_state: bool = False
     with_segments: bool = False
+    rerandomise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,10 @@ class Flags:
             source = _read_source(connection, project, copy)
             versions = versions_of_new(connection, project=project, environment=copy.target, keys=source.flags)
         changes: list[Change] = [PutSegment(segment) for segment in source.segments]
-        changes += [CopyConfig(each, keep_enabled=not copy.with_state) for each in source.flags.values()]
+        changes += [
+            CopyConfig(each, keep_enabled=not copy.with_state, rerandomise=copy.rerandomise)
+            for each in source.flags.values()
+        ]
         if not changes:
             return self.writer.write(project, [Part(copy.target, [])], write)
         part = _part(copy.target, changes, list(source.flags), write)

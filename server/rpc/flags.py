@@ -189,6 +189,7 @@ class _Flags:
             keys=tuple(request.keys),
             with_state=request.with_state,
             with_segments=request.with_segments,
+            rerandomise=request.rerandomise,
         )
         return messages.FlagsResponse(result=result_of(self._flags.copy(request.project, copy, write)))
 

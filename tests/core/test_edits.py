@@ -223,6 +223,23 @@ def test_a_copy_takes_the_configuration_and_leaves_the_rest() -> None:
     assert FlagDefinition(FLAG, FlagConfig(enabled=False, rules=rules)) == quiet.flags["f"]
 
 
+def test_a_copy_reshuffles_nobody_unasked() -> None:
+    """Another attribute is refused, as for every edit; `rerandomise` takes it, and the salts beside it."""
+    split = Split((("on", 1), ("off", 1)), "s", "company")
+    here = FlagDefinition(FLAG, FlagConfig(rules=(Rule("a", "on", share=Share(1, "here")),), default=split))
+    config = FlagConfig(
+        rules=(Rule("a", "on", share=Share(9, "there", "company")),), default=replace(split, bucket_by="targetingKey")
+    )
+    there = FlagDefinition(FLAG, config)
+    with pytest.raises(InvalidDefinition) as refused:
+        apply(flag_set(here), CopyConfig(there))
+
+    assert ["/flags/f/rules/0/share/bucketBy", "/flags/f/default/bucketBy"] == [
+        problem.path for problem in refused.value.problems
+    ]
+    assert config == apply(flag_set(here), CopyConfig(there, rerandomise=True))[0].flags["f"].config
+
+
 def test_a_copy_creates_what_is_not_there() -> None:
     """Off, where the state is to be kept: it had none."""
     there = FlagDefinition(FLAG, CONFIG)

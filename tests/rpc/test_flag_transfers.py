@@ -55,6 +55,22 @@ async def test_a_copy_may_bring_its_segments(service: Service) -> None:
     assert "vip" in stored(service.shop).segments
 
 
+async def test_a_copy_that_would_deal_units_anew_is_refused(service: Service) -> None:
+    """Rules of the same id go on hashing what they hash there; who wants another attribute says so."""
+    for environment, attribute in (("staging", "company"), ("production", "targetingKey")):
+        shared = {"id": "r", "serve": "on", "share": {"percent": 10, "bucketBy": attribute}}
+        put(service.shop, PutFlag(flag("more", rules=[shared])), environment=environment)
+    request = messages.CopyFlagConfigsRequest(
+        project="shop", environment="production", from_environment="staging", keys=["more"]
+    )
+    status, message = await service.refused("CopyFlagConfigs", request)
+
+    assert ("INVALID_ARGUMENT", True) == (status, "/flags/more/rules/0/share/bucketBy" in message), message
+    request.rerandomise = True
+    await service("CopyFlagConfigs", request)
+    assert "company" == (await the_config(service, key="more")).rules[0].share.bucket_by
+
+
 async def test_a_copy_needs_the_right_to_read_its_source(service: Service) -> None:
     """And to edit where it goes."""
     to_staging = messages.CopyFlagConfigsRequest(project="shop", environment="staging", from_environment="production")

@@ -1581,6 +1581,7 @@ class CopyFlagConfigsRequest(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     WITH_STATE_FIELD_NUMBER: _builtins.int
     WITH_SEGMENTS_FIELD_NUMBER: _builtins.int
+    RERANDOMISE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     environment: _builtins.str
@@ -1591,6 +1592,10 @@ class CopyFlagConfigsRequest(_message.Message):
     """Also whether the flag is on. Without it a flag stays on or off, and one that is new there is off."""
     with_segments: _builtins.bool
     """Also the segments that the rules refer to."""
+    rerandomise: _builtins.bool
+    """Also what rules that are there already hash, salts and `bucket_by`: units get other variants than they have. Without
+    it salts stay as they are there, and another `bucket_by` is refused.
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: all that are not archived."""
@@ -1608,11 +1613,12 @@ class CopyFlagConfigsRequest(_message.Message):
         keys: _abc.Iterable[_builtins.str] | None = ...,
         with_state: _builtins.bool = ...,
         with_segments: _builtins.bool = ...,
+        rerandomise: _builtins.bool = ...,
         options: _common_pb2.WriteOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "from_environment", b"from_environment", "keys", b"keys", "options", b"options", "project", b"project", "with_segments", b"with_segments", "with_state", b"with_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "from_environment", b"from_environment", "keys", b"keys", "options", b"options", "project", b"project", "rerandomise", b"rerandomise", "with_segments", b"with_segments", "with_state", b"with_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

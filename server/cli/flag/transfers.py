@@ -50,6 +50,9 @@ EXPORT_HELP: Final = """Write an environment's flags as a document, from a runni
 """
 
 From = Annotated[str, given("--from", "The environment that they are copied from.")]
+CopyRerandomise = Annotated[
+    bool, given("--rerandomise", "Also what their rules hash: units get other variants than they have there.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -69,11 +72,13 @@ def copy(
     all: Annotated[bool, given("--all", "All flags that are not archived.")] = False,
     with_state: Annotated[bool, given("--with-state", "Also whether they are on.")] = False,
     with_segments: Annotated[bool, given("--with-segments", "Also the segments that their rules refer to.")] = False,
+    rerandomise: CopyRerandomise = False,
 ) -> None:
     """Copy them."""
     if all == bool(keys):
         raise typer.BadParameter("name flags, or give --all")
-    _copy(server, keys or [], source, server.environment, with_state=with_state, with_segments=with_segments)
+    wanted = {"with_state": with_state, "with_segments": with_segments, "rerandomise": rerandomise}
+    _copy(server, keys or [], source, server.environment, **wanted)
 
 
 @remote_write(Place.PROJECT)
@@ -83,9 +88,10 @@ def promote(
     *,
     source: From,
     to: Annotated[str, given("--to", "The environment that they are copied to.")],
+    rerandomise: CopyRerandomise = False,
 ) -> None:
     """Copy them with what they need."""
-    _copy(server, keys, source, to, with_state=False, with_segments=True)
+    _copy(server, keys, source, to, with_segments=True, rerandomise=rerandomise)
 
 
 @remote_write(versioned=False)
@@ -152,7 +158,7 @@ def export(
         typer.echo(f"{path}: {each.environment} at revision {each.revision}")
 
 
-def _copy(server: Remote, keys: list[str], source: str, target: str, *, with_state: bool, with_segments: bool) -> None:
+def _copy(server: Remote, keys: list[str], source: str, target: str, **wanted: bool) -> None:
     from protos.flagstaff.v1 import flags_pb2 as messages
 
     request = messages.CopyFlagConfigsRequest(
@@ -160,8 +166,7 @@ def _copy(server: Remote, keys: list[str], source: str, target: str, *, with_sta
         environment=target,
         from_environment=source,
         keys=keys,
-        with_state=with_state,
-        with_segments=with_segments,
+        **wanted,
         options=server.options(),
     )
     named = ", ".join(keys) or "flags"
