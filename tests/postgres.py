@@ -31,7 +31,9 @@ from tests.ports import low_ports
 
 HOST: Final = "127.0.0.1"
 URL_VARIABLE: Final = "FLAGSTAFF_TEST_POSTGRES_URL"
-START_S: Final = 60.0
+START_S: Final = 180.0
+"""Long enough to recover from a crash on a busy disk."""
+
 _SETTINGS: Final = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",

@@ -101,6 +101,7 @@ def _prove_on(made: Databases, effort: Effort, results: Results, *, kind: str) -
     for cycle in range(effort.cycles):
         what = kinds[cycle % len(kinds)]
         if cycle % len(kinds) == 0:
+            made.clear(keep=run.template)
             database = _fresh(run, f"round-{cycle}")
         where = f"{kind}, cycle {cycle} ({what})"
         if what.startswith("migrate"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from tests import postgres
 
@@ -74,12 +74,13 @@ class Databases:
 
     def __init__(self, directory: Path, cluster: postgres.Cluster | None) -> None:
         self._directory, self.cluster = directory, cluster
+        self._made: list[URL] = []
 
     def new(self, name: str) -> Place:
         """One that is not there yet, or empty."""
         if self.cluster is None:
             return Place(f"sqlite:///{self._directory / name}.db")
-        return Place(postgres.text_of(postgres.create_database(self.cluster.url)))
+        return self._kept(postgres.create_database(self.cluster.url))
 
     def copy(self, template: Place, name: str) -> Place:
         """Another one with the same content; nobody may be connected to the template."""
@@ -87,8 +88,18 @@ class Databases:
             path = self._directory / f"{name}.db"
             shutil.copy(make_url(template.url).database or "", path)
             return Place(f"sqlite:///{path}")
-        made = postgres.create_database(self.cluster.url, template=template.name)
-        return Place(postgres.text_of(made))
+        return self._kept(postgres.create_database(self.cluster.url, template=template.name))
+
+    def clear(self, keep: Place) -> None:
+        """Delete those that a server has, but for one: what comes back after a crash syncs every file that it has."""
+        for url in self._made:
+            if url.database != keep.name:
+                postgres.drop_database(url)
+        self._made = [url for url in self._made if url.database == keep.name]
+
+    def _kept(self, url: URL) -> Place:
+        self._made.append(url)
+        return Place(postgres.text_of(url))
 
 
 @contextmanager
