@@ -3,11 +3,7 @@
 The methods are called as a door calls them, bytes in and bytes out, over a real database.
 """
 
-import asyncio
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -20,18 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from protos.flagstaff.v1 import common_pb2 as common
 from protos.flagstaff.v1 import flags_pb2 as messages
 from server.core.changes import PutSegment, RemoveSegment
-from server.core.errors import Conflict, InvalidDefinition, InvalidRequest, NotFound, Refused, Stale
-from server.store.audit import list_entries, verify_chain
-from server.store.engine import reading
-from server.store.environments import list_environments
-from server.store.flagsets import load_documents
-from server.store.revisions import load_documents_at
-from tests.fakes import FakeCall
+from server.core.errors import NotFound, Refused, Stale
 from tests.laws.managed_model import Config, Model
 from tests.laws.managed_model import Refused as ModelRefused
+from tests.laws.served import REFUSALS, Served
 from tests.laws.sizes import LONG
-from tests.rpc.managing import managing
-from tests.store.definitions import database, put, segment
+from tests.store.definitions import put, segment
 
 ENVIRONMENTS: Final = ["production", "staging"]
 KEYS: Final = ("a", "b", "c", "d")
@@ -48,20 +38,13 @@ UNITS: Final = st.sampled_from(["ann", "bob"])
 SEGMENTS: Final = st.sampled_from(["beta", "staff"])
 PARTS: Final = st.sampled_from([0, 20_000, 100_000])
 
-REFUSALS: Final = (Conflict, InvalidDefinition, InvalidRequest, NotFound, Refused)
-
 
 class Managed(RuleBasedStateMachine):
     """Every call goes to the model and to the service; they must agree on each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._stack = ExitStack()
-        directory = self._stack.enter_context(tempfile.TemporaryDirectory())
-        self.engine = self._stack.enter_context(database(Path(directory), self.kind, shop=True))
-        _, self._table = self._stack.enter_context(managing(self.engine))
-        self._loop = asyncio.new_event_loop()
-        self._stack.callback(self._loop.close)
+        self._served = Served(self.kind, shop=True)
         self.model = Model(ENVIRONMENTS)
         self.revisions = dict.fromkeys(ENVIRONMENTS, 0)
         self.requests = 0
@@ -71,9 +54,9 @@ class Managed(RuleBasedStateMachine):
     def teardown(self) -> None:
         """What the past says is what is there, and nobody touched the trail."""
         try:
-            self._check_past()
+            self._served.check_past("shop")
         finally:
-            self._stack.close()
+            self._served.close()
 
     @initialize()
     def begin(self) -> None:
@@ -227,7 +210,7 @@ class Managed(RuleBasedStateMachine):
     @rule(place=PLACES, name=SEGMENTS)
     def put_segment(self, place: str, name: str) -> None:
         """Create a segment."""
-        put(self.engine, PutSegment(segment(name, {"==": [{"var": "plan"}, name]})), environment=place)
+        put(self._served.engine, PutSegment(segment(name, {"==": [{"var": "plan"}, name]})), environment=place)
         self.model.put_segment(place, name)
 
     @rule(place=PLACES, name=SEGMENTS)
@@ -235,7 +218,7 @@ class Managed(RuleBasedStateMachine):
         """Remove a segment."""
         refused = self._tried(lambda model: model.remove_segment(place, name))
         try:
-            put(self.engine, RemoveSegment(name), environment=place)
+            put(self._served.engine, RemoveSegment(name), environment=place)
             assert not refused
         except REFUSALS:
             assert refused
@@ -300,14 +283,11 @@ class Managed(RuleBasedStateMachine):
         return common.Outcome.Name(result.outcome).removeprefix("OUTCOME_").lower().replace("_", " ")
 
     def _call(self, method: str, request: Any) -> Any:
-        path = f"/flagstaff.v1.FlagService/{method}"
-        reply = self._loop.run_until_complete(self._table[path].function(request.SerializeToString(), FakeCall()))
         name = messages.DESCRIPTOR.services_by_name["FlagService"].methods_by_name[method].output_type.name
-        return getattr(messages, name).FromString(reply)
+        return self._served.call(f"/flagstaff.v1.FlagService/{method}", getattr(messages, name), request)
 
     def _revisions(self) -> dict[str, int]:
-        with reading(self.engine) as connection:
-            return {each.environment.key: each.revision for each in list_environments(connection)}
+        return {name: revision for (_, name), revision in self._served.revisions().items()}
 
     @invariant()
     def the_service_has_what_the_model_has(self) -> None:
@@ -324,16 +304,6 @@ class Managed(RuleBasedStateMachine):
             assert {name: self.model.configs[name, each.flag.key] for name in ENVIRONMENTS} == {
                 config.environment: _config(config) for config in each.configs
             }
-
-    def _check_past(self) -> None:
-        with reading(self.engine) as connection:
-            assert [] == verify_chain(connection, project="shop")
-            sequences = [entry.sequence for entry in list_entries(connection, project="shop", limit=10**6)]
-            assert list(range(len(sequences), 0, -1)) == sequences
-            for name, revision in self._revisions().items():
-                current = load_documents(connection, project="shop", environment=name)
-                past = load_documents_at(connection, project="shop", environment=name, revision=revision)
-                assert (current.flags, current.segments) == (past.flags, past.segments)
 
 
 def _rule(name: str, variant: str, parts: int, needed: str | None) -> messages.Rule:
