@@ -11,6 +11,7 @@ FlagstaffError
   LeaseLost           another process may do now what this one did alone
   Refused             the state of things does not allow it: dependents, a freeze
     ApprovalNeeded    others must agree first
+    InTheWay          several things of known kinds stand in the way
   Unauthenticated     nobody knows who is calling
   PermissionDenied    the caller is known and may not do this
   Limited             too many requests; may be repeated later
@@ -136,6 +137,14 @@ class Refused(FlagstaffError):
 
 class ApprovalNeeded(Refused):
     """Others must agree first; the message says how many, and where."""
+
+
+class InTheWay(Refused):
+    """Several things stand in the way; carries what kind each is of, what it is about, and what is said of it."""
+
+    def __init__(self, message: str, things: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(message)
+        self.things = tuple(things)
 
 
 class Unauthenticated(FlagstaffError):

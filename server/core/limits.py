@@ -212,6 +212,7 @@ LAUNCH_PLANS_CLOSED_MAX: Final = 1_000
 
 LAUNCH_STEPS_MAX: Final = 2_000
 """What may happen to one launch plan at the hands of people: answers, approvals, shifts."""
+
 RELEASE_STEPS_MAX: Final = 100
 RELEASE_PATCHES_MAX: Final = 200
 """Of one step of a release."""
@@ -233,3 +234,20 @@ RELEASES_ENDED_MAX: Final = 5_000
 
 RELEASE_TEMPLATES_MAX: Final = 200
 """Of one project."""
+
+SCHEDULES_MAX: Final = 20_000
+"""Schedules of a project that are not closed."""
+
+SCHEDULES_CLOSED_MAX: Final = 5_000
+"""Closed ones of a project that are kept; the audit trail keeps what became of all."""
+
+SCHEDULE_STEPS_MAX: Final = 1_000
+"""The last things that happened to one schedule; the audit trail keeps all."""
+
+SCHEDULE_WRITES_MAX: Final = 100
+"""Writes that one schedule makes as one commit."""
+
+SCHEDULE_GRACE_S_MAX: Final = 31 * 86_400
+SCHEDULE_REMINDER_S_MAX: Final = 31 * 86_400
+SCHEDULED_AHEAD_DAYS_MAX: Final = 5 * 366
+"""How far ahead a single instant may be."""

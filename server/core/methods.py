@@ -83,6 +83,16 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.ScheduleService",
+        {
+            Action.READ: ("GetSchedule", "ListSchedules", "PreviewSchedule", "ListScheduleExecutions"),
+            Action.EDIT: ("CreateSchedule", "UpdateSchedule", "Reschedule", "RunSchedule"),
+            Action.APPROVE: ("ApproveSchedule",),
+            # Who may approve one may stop it, too, and this is what they have in common with who may make one.
+            Action.PROPOSE: ("CancelSchedule",),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.HistoryService",
         {
             Action.READ: ("ListRevisions", "GetRevision", "EvaluateAsOf", "DiffEvaluations"),

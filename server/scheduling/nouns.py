@@ -5,10 +5,12 @@ from server.operations.guards.judging import Judging
 from server.operations.guards.releasing import judgements
 from server.operations.metrics import Folding
 from server.operations.releases.moving import Releases
+from server.operations.schedules.executing import Executing
 from server.operations.timelines import Timelines
 from server.operations.writes import Writer
 from server.scheduling.change_requests import DueChangeRequests
 from server.scheduling.clockwork import Timed
+from server.scheduling.schedules import DueSchedules
 
 
 def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
@@ -17,6 +19,7 @@ def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
         DueChangeRequests(writer.engine, Applying(writer)),
         Folding(writer.engine),
         judging,
+        DueSchedules(Executing(writer)),
         Releases(writer, judgements),
         Timelines(writer.engine),
     ]

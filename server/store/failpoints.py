@@ -12,6 +12,10 @@ at that point leaves behind. Unset, as it should be, a point costs one compariso
     commit.after_commit   the transaction is durable, nobody has been told
     release.due           the write lock is held, a release is about to go on
     release.carried_on    what a release did is in the open transaction, its flags and its log alike
+    schedules.claimed        due schedules are this transaction's, nothing is done yet
+    schedules.applied        the first of them has made its change in the open transaction, which does not say so yet
+    schedules.before_commit  what became of all of them is saved in the open transaction
+    schedules.after_commit   the transaction is durable
     migrate.half          a migration step has run in the open transaction
     restore.copied        a backup's content is in the open transaction, in place of what was there
 """
@@ -29,6 +33,10 @@ NAMES: Final = (
     "commit.after_commit",
     "release.due",
     "release.carried_on",
+    "schedules.claimed",
+    "schedules.applied",
+    "schedules.before_commit",
+    "schedules.after_commit",
     "migrate.half",
     "restore.copied",
 )

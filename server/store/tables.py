@@ -12,14 +12,21 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, LargeBinary
 from sqlalchemy import text as sql_text
 from sqlmodel import Field
 
-from server.store import change_request_tables, guard_tables, launch_plan_tables, metric_tables, release_tables
+from server.store import (
+    change_request_tables,
+    guard_tables,
+    launch_plan_tables,
+    metric_tables,
+    release_tables,
+    schedule_tables,
+)
 from server.store.rows import Base, Instant
 from server.store.rows import instant_column as _instant
 from server.store.rows import key_column as _key
 from server.store.rows import number_column as _number
 from server.store.rows import text_column as _text
 
-__all__ = ["Base", "Instant", "launch_plan_tables", "release_tables"]
+__all__ = ["Base", "Instant", "launch_plan_tables", "release_tables", "schedule_tables"]
 
 
 def _of_environment() -> ForeignKeyConstraint:

@@ -1,16 +1,28 @@
 """Count whose approval counts, as an environment's policy asks for it now."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from server.core.access import Action, Principal, Scope
-from server.core.change_requests.machine import Approval, Progress
+from server.core.change_requests.machine import Approval
 from server.core.environments import Environment
 from server.core.events import Event
 from server.core.policies import counts_as_approver, needs_approval
 
 WhoIs: TypeAlias = Callable[[str], Principal | None]
 """Actor -> who that is now, with nothing granted when they are gone; None when nobody can know."""
+
+
+class Agreed(Protocol):
+    """Anything that others may have to agree to: who asked for it, and who has agreed."""
+
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Their approvals never count."""
+
+    @property
+    def approvals(self) -> tuple[Approval, ...]:
+        """As they were given."""
 
 
 def nobody_knows(_actor: str) -> None:
@@ -23,7 +35,7 @@ def as_of_now(actor: str, known: Principal, who_is: WhoIs) -> Principal:
     return known if found is None else found
 
 
-def approvers(progress: Progress, environment: Environment, who_is: WhoIs) -> tuple[str, ...]:
+def approvers(progress: Agreed, environment: Environment, who_is: WhoIs) -> tuple[str, ...]:
     """Who has approved with effect for an environment, once each: by its policy of now, and their roles of now."""
     scope = Scope(environment.project, environment.key)
     counting = [
@@ -35,7 +47,7 @@ def approvers(progress: Progress, environment: Environment, who_is: WhoIs) -> tu
     return tuple(dict.fromkeys(counting))
 
 
-def lacking(progress: Progress, environment: Environment, events: Sequence[Event], *, who_is: WhoIs) -> str:
+def lacking(progress: Agreed, environment: Environment, events: Sequence[Event], *, who_is: WhoIs) -> str:
     """What an environment still asks for before this may happen there; "" for nothing."""
     if not needs_approval(environment, events):
         return ""
@@ -46,7 +58,7 @@ def lacking(progress: Progress, environment: Environment, events: Sequence[Event
     return f"{environment.flag_set} asks for {wanted} approvals and has {len(have)}{named}"
 
 
-def may_approve(progress: Progress, principal: Principal, environments: Mapping[str, Environment]) -> str:
+def may_approve(progress: Agreed, principal: Principal, environments: Mapping[str, Environment]) -> str:
     """What is in the way of somebody's approval; "" for nothing."""
     if principal.actor in progress.authors:
         return (

@@ -1,0 +1,1 @@
+"""Changes that are made at a time: making and moving schedules, and executing them."""
