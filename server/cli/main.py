@@ -28,6 +28,7 @@ from server.cli import (
     project,
     release,
     rollback,
+    schedules,
     segment,
     serve,
     simulate,
@@ -92,6 +93,7 @@ app.add_typer(project.app, name="project")
 app.add_typer(environment.app, name="environment")
 app.add_typer(release.app, name="release")
 app.add_typer(rollback.app, name="rollback")
+app.add_typer(schedules.app, name="schedule")
 app.add_typer(segment.app, name="segment")
 app.add_typer(token.app, name="token")
 

@@ -7,13 +7,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from server.core.errors import FlagstaffError, InvalidDefinition, Limited, Outdated, StoreUnavailable
+from server.core.errors import FlagstaffError, InTheWay, InvalidDefinition, Limited, Outdated, StoreUnavailable
 from server.rpc.status import Status
 
 DETAILS_BYTES_MAX: Final = 4 * 1024
 """They travel as a header, base64-encoded, and clients accept 8 KiB of those in all."""
 
 MOVED_SHOWN_MAX: Final = 10
+IN_THE_WAY_CHARS_MAX: Final = 200
 STORE_RETRY_S: Final = 1.0
 """When to ask again while the database is away: it is looked for about as often."""
 
@@ -25,6 +26,8 @@ def details_of(error: FlagstaffError, code: Status, message: str) -> bytes:
             return _fitting(error, code, message)
         case Outdated():
             return _encoded(code, message, _moved(error))
+        case InTheWay():
+            return _encoded(code, message, _in_the_way(error))
         case Limited():
             return _encoded(code, message, _retry(error.retry_after_s))
         case StoreUnavailable():
@@ -53,6 +56,17 @@ def _moved(error: Outdated) -> error_details_pb2.PreconditionFailure:
                 type="VERSION", subject=f"{each.environment}/{each.kind}/{each.key}", description=str(each)
             )
             for each in error.moved[:MOVED_SHOWN_MAX]
+        ]
+    )
+
+
+def _in_the_way(error: InTheWay) -> error_details_pb2.PreconditionFailure:
+    return error_details_pb2.PreconditionFailure(
+        violations=[
+            error_details_pb2.PreconditionFailure.Violation(
+                type=kind, subject=subject, description=said[:IN_THE_WAY_CHARS_MAX]
+            )
+            for kind, subject, said in error.things[:MOVED_SHOWN_MAX]
         ]
     )
 

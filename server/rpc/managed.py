@@ -27,6 +27,7 @@ from server.rpc.management import Management
 from server.rpc.observations import metrics_table
 from server.rpc.projects import project_table
 from server.rpc.releases import release_table
+from server.rpc.schedules import schedules_table
 from server.rpc.segments import segment_table
 from server.rpc.simulation import simulation_table
 from server.rpc.table import Table, merge
@@ -58,6 +59,7 @@ def management_table(
         project_table(management, Projects(engine, writer)),
         release_table(management, Releases(writer, judgements)),
         environment_table(management, Environments(engine, writer)),
+        schedules_table(management, writer),
         segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),
         token_table(management, tokens),
