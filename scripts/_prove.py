@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.crash import abuse, backups, commits, outage, poison, soak, storm
+from tests.crash import abuse, backups, commits, outage, poison, schedules, soak, storm
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
 
@@ -20,6 +20,7 @@ PROOFS: Final[Mapping[str, Proof]] = {
     "fuzz": fuzz.prove,
     "outage": outage.prove,
     "poison": poison.prove,
+    "schedules": schedules.prove,
     "soak": soak.prove,
     "storm": storm.prove,
 }
