@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
@@ -34,6 +34,7 @@ from server.rpc.metrics import measured
 from server.rpc.services import make_services
 from server.rpc.streams import StreamAge
 from server.rpc.table import Table
+from server.running import run_on_loop
 from server.settings import Settings
 from server.telemetry import set_up_tracing
 from server.tls import TlsFiles
@@ -80,15 +81,9 @@ def describe(listening: Listening, holder: Holder) -> dict[str, Json]:
 
 
 def run(settings: Settings, *, started: Callable[[dict[str, Json]], None], shared_ports: bool = False) -> None:
-    """Run `serve` to its end, on the quickest event loop there is, in a process that gives memory back."""
+    """Run `serve` to its end, in a process that gives memory back."""
     return_memory()
-    runner: Any = asyncio.run
-    # Uvloop carries more calls a second than asyncio's own loop, where it exists.
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415  # Not on every platform.
-
-        runner = uvloop.run
-    runner(serve(settings, started=lambda *told: started(describe(*told)), shared_ports=shared_ports))
+    run_on_loop(serve(settings, started=lambda *told: started(describe(*told)), shared_ports=shared_ports))
 
 
 async def serve(

@@ -92,8 +92,9 @@ def run_alone(
 def paced(items: Iterable[Item], *, ended: threading.Event) -> Iterator[Item]:
     """The same items, with a rest after each moment of work; without rests once `ended` is set.
 
-    Python runs one thread at a time, and a busy one gives way after 5 ms. A commit's way from the database to
-    evaluation has a dozen steps that wait for the disk, and would wait that long after each of them.
+    Python runs one thread at a time, and a busy one gives way only after a while (server/running.py).
+    A commit's way from the database to evaluation has a dozen steps that wait for the disk, and would wait that long
+    after each of them.
     """
     rest_at = time.perf_counter() + WORK_S
     for item in items:
