@@ -107,6 +107,7 @@ def read_plan_message(request: Any, looking: Looking, templates: Templates) -> P
         deadline=_deadline(message),
         locks=message.lock,
         back_to=read_target(message.back_to),
+        by_clock=message.by_clock,
     )
 
 

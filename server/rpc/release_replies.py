@@ -104,6 +104,7 @@ def plan_message(plan: Plan) -> messages.ReleasePlan:
         starts_at=_stamp(plan.starts_at),
         cutoff_at=_stamp(plan.cutoff_at),
         lock=plan.locks,
+        by_clock=plan.by_clock,
         back_to=_target_message(plan.back_to),
     )
     if plan.deadline is not None:

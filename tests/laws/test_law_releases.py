@@ -19,6 +19,7 @@ from server.core.flagsets import FlagSet
 from server.core.guards.verdicts import Verdict
 from server.core.releases.checking import plan_problems
 from server.core.releases.codec import read_event, replay, write_event
+from server.core.releases.foretelling import Foresight, coming
 from server.core.releases.gates import APPROVAL, gates_of
 from server.core.releases.machine import step
 from server.core.releases.patches import content_of_move
@@ -213,6 +214,7 @@ def _shares(plan: Plan, way: list[Went], by_hand: Mapping[int, int]) -> Iterator
             anchors={subject: anchor},
             current={subject: definition},
             was_off=went.before.progress.was_off,
+            sight=Foresight(went.at, coming(went.outcome.release)),
         )
         for part in content.parts:
             flag_set, _ = apply_all(flag_set, part.changes)

@@ -136,6 +136,7 @@ class ReleasePlan(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     LOCK_FIELD_NUMBER: _builtins.int
     BACK_TO_FIELD_NUMBER: _builtins.int
+    BY_CLOCK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     kind: Global___ReleaseKind.ValueType
@@ -143,6 +144,11 @@ class ReleasePlan(_message.Message):
     """Approvals before the first step, beside those that the environments ask for."""
     lock: _builtins.bool
     """Keeps others from changing its flags while it runs; kills pass, and an emergency's `bypass_approval`."""
+    by_clock: _builtins.bool
+    """Writes steps into the flags beforehand, as steps of their shares by the clock, as long as only time leaves the step
+    before and they only widen shares: every evaluator then takes them at the same second, in-process ones too, also while
+    the control plane is down. Whatever stops the release takes them out again. Steps last whole seconds.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseStep]:
         """Left out where a recipe draws them up."""
@@ -174,10 +180,11 @@ class ReleasePlan(_message.Message):
         deadline: Global___ReleaseDeadline | None = ...,
         lock: _builtins.bool = ...,
         back_to: Global___RollBackTarget | None = ...,
+        by_clock: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["back_to", b"back_to", "cutoff_at", b"cutoff_at", "deadline", b"deadline", "starts_at", b"starts_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["back_to", b"back_to", "cutoff_at", b"cutoff_at", "deadline", b"deadline", "description", b"description", "kind", b"kind", "lock", b"lock", "name", b"name", "start_approvals", b"start_approvals", "starts_at", b"starts_at", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["back_to", b"back_to", "by_clock", b"by_clock", "cutoff_at", b"cutoff_at", "deadline", b"deadline", "description", b"description", "kind", b"kind", "lock", b"lock", "name", b"name", "start_approvals", b"start_approvals", "starts_at", b"starts_at", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

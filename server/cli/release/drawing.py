@@ -61,6 +61,10 @@ StartsAt = Annotated[str, given("--starts-at", "When it starts itself: 2026-12-0
 CutoffAt = Annotated[str, given("--cutoff-at", "When its flags are turned off, unless it has ended.")]
 Deadline = Annotated[str, given("--deadline", "By when it is to be completed.")]
 Lock = Annotated[bool, given("--lock", "Keep others from changing its flags while it runs.")]
+ByClock = Annotated[
+    bool,
+    given("--by-clock", "Write steps into the flag beforehand: they come at their second, server or none."),
+]
 Start = Annotated[bool, given("--start", "Start it, too.")]
 
 
@@ -116,6 +120,7 @@ def create(
     on_deadline: Late = OnDeadline.WARN,
     back_to: Back = BackTo.ANCHOR,
     lock: Lock = False,
+    by_clock: ByClock = False,
     start: Start = False,
 ) -> None:
     """Draw it up."""
@@ -144,6 +149,7 @@ def create(
         recipe.first.add_rule.serve.variant = serve
         recipe.first.add_rule.share.parts = 0
     plan = _plan(name or flag, description, start_approvals, starts_at, cutoff_at, deadline, on_deadline, back_to, lock)
+    plan.by_clock = by_clock
     _create(server, messages.CreateReleaseRequest(plan=plan, progressive=recipe), start=start)
 
 

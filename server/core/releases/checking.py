@@ -16,6 +16,7 @@ from server.core.limits import (
     TEXT_CHARS_MAX,
     VARIANTS_MAX,
 )
+from server.core.releases.foretelling import is_foretold
 from server.core.releases.plan import BackTo, Check, External, Gates, OnTimeout, Patch, Plan, Target
 
 
@@ -51,6 +52,19 @@ def plan_problems(plan: Plan) -> Iterator[Problem]:
             yield from _patch_problems(patch, f"{path}/patches/{place}")
         yield from _gate_problems(step.gates, f"{path}/gates")
     yield from _narrowing(plan)
+    if plan.by_clock:
+        yield from _clock_problems(plan)
+
+
+def _clock_problems(plan: Plan) -> Iterator[Problem]:
+    """Whether the clock has something to do, and can."""
+    if not is_foretold(plan):
+        text = "no step only widens shares after one that only time leaves, so there is nothing for the clock to do"
+        yield Problem("/byClock", text)
+    for index, step in enumerate(plan.steps):
+        if step.gates.minimum_s != int(step.gates.minimum_s):
+            text = f"{step.gates.minimum_s:g} s is no whole number of seconds, and flagd's clock knows no parts of one"
+            yield Problem(f"/steps/{index}/gates/minimum", text)
 
 
 def target_problems(plan: Plan, target: Target, path: str) -> Iterator[Problem]:

@@ -25,6 +25,7 @@ from server.core.edits import (
 from server.core.errors import NotFound
 from server.core.flags import FlagConfig, FlagDefinition, Rule, Serve, Share, Split
 from server.core.limits import SHARE_PARTS
+from server.core.releases.foretelling import Foresight, foretold
 from server.core.releases.plan import Patch, Plan, Subject
 from server.core.releases.walking import Direction, Move
 
@@ -33,10 +34,13 @@ Definitions: TypeAlias = Mapping[Subject, FlagDefinition]
 NO_DEFINITIONS: Final[Definitions] = {}
 
 
-def content_of_move(plan: Plan, move: Move, *, anchors: Definitions, current: Definitions, was_off: bool) -> Content:
+def content_of_move(
+    plan: Plan, move: Move, *, anchors: Definitions, current: Definitions, was_off: bool, sight: Foresight
+) -> Content:
     """The edits of a move, by environment; nothing for an environment where all is so already.
 
-    `anchors` are the flags as they were before the release, `current` as they are. Errors: NotFound for a flag or a
+    `anchors` are the flags as they were before the release, `current` as they are; `sight` is what the clock is to make
+    of them after the move. Errors: NotFound for a flag or a
     rule that a step forward needs and that is gone.
     """
     edits: dict[str, list[Change]] = {}
@@ -47,6 +51,8 @@ def content_of_move(plan: Plan, move: Move, *, anchors: Definitions, current: De
                 raise NotFound(f"flag {subject[1]!r} is not in {subject[0]!r} any more")
             continue
         wanted, variants = _wanted(plan, move, found, anchors.get(subject, found), subject, was_off=was_off)
+        back = move.direction is Direction.SET
+        wanted = foretold(wanted, found.config, plan, subject, sight, going_back=back)
         edits.setdefault(subject[0], []).extend(_edits(found, wanted, variants))
     return Content(tuple(Proposed(environment, tuple(each)) for environment, each in edits.items() if each))
 

@@ -204,6 +204,9 @@ class Plan:
     back_to: Target = Target()
     """Where a roll-back goes that does not say where."""
 
+    by_clock: bool = False
+    """Whether steps that only time leaves stand in the flags beforehand, so that they come without a server, too."""
+
     def subjects(self) -> tuple[Subject, ...]:
         """The flags that it changes, each once, in the order of the steps."""
         return tuple(dict.fromkeys((each.environment, each.flag) for each in self.patches()))

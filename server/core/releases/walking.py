@@ -8,6 +8,7 @@ from typing import Any, Final, assert_never
 
 from server.core.errors import Refused
 from server.core.releases.checking import target_problems
+from server.core.releases.foretelling import entered_by_clock, paused_by_clock
 from server.core.releases.gates import Gate, elapsed_s, gates_of
 from server.core.releases.plan import BackTo, Gates, Plan, Target
 from server.core.releases.progress import ARROWS, BEFORE_START, Happening, Progress, Release, State
@@ -132,7 +133,8 @@ def entered(walk: Walk, step: int, *, entered_at: datetime | None = None) -> dic
     """What progress has at the beginning of a step."""
     reached = max(walk.progress.reached, step)
     paused = {"paused_at": walk.now} if walk.progress.state is State.PAUSED else {}
-    return {**LEFT, **paused, "step": step, "reached": reached, "entered_at": entered_at or walk.now}
+    began = entered_by_clock(walk.plan, entered_at or walk.now)
+    return {**LEFT, **paused, "step": step, "reached": reached, "entered_at": began}
 
 
 def unpaused(walk: Walk) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def unpaused(walk: Walk) -> dict[str, Any]:
     if progress.state is not State.PAUSED or progress.paused_at is None:
         return {}
     rest_s = max(0.0, (walk.now - progress.paused_at).total_seconds())
-    return {"paused_at": None, "paused_s": progress.paused_s + rest_s}
+    return {"paused_at": None, "paused_s": paused_by_clock(walk.plan, progress.paused_s + rest_s)}
 
 
 def ask_start(walk: Walk, actor: str, text: str) -> None:

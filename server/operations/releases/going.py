@@ -19,6 +19,7 @@ from server.core.events import Event as FlagEvent
 from server.core.flags import FlagDefinition
 from server.core.limits import TEXT_CHARS_MAX
 from server.core.policies import Permit, permit_all
+from server.core.releases.foretelling import Foresight, changes_what_comes, coming
 from server.core.releases.machine import step
 from server.core.releases.patches import content_of_move, narrowed
 from server.core.releases.plan import Plan, Subject
@@ -92,7 +93,9 @@ def happen(writer: Writer, connection: Connection, stored: StoredRelease, event:
     after = replace(after, next_at=next_at(after.release, now, judged_every_s=JUDGED_EVERY_S))
     written = Written(WriteOutcome.APPLIED)
     if outcome.move is not None:
-        written = _move(writer, connection, stored, after, outcome, by, cause)
+        written = _move(writer, connection, stored, after, outcome.move, outcome, by, cause)
+    elif changes_what_comes(stored.release, outcome.release):
+        written = _foretell(writer, connection, stored, after, outcome, by, cause)
     save_event(
         connection,
         stored,
@@ -135,7 +138,8 @@ def try_plan(writer: Writer, connection: Connection, stored: StoredRelease, by: 
     current = definitions_of(connection, stored.project, plan.subjects())
     tried: Tried | None = None
     for index in range(len(plan.steps)):
-        content = _content(stored.release, Move(Direction.FORWARD, -1, index), current, current)
+        move, sight = Move(Direction.FORWARD, -1, index), Foresight(by.write.now)
+        content = _content(stored.release, move, current, current, sight=sight)
         if content.parts:
             why = _why(stored, by, "tried", "")
             tried = try_content(connection, content, why, permit=writer.access(by.write))
@@ -196,19 +200,20 @@ def _move(
     connection: Connection,
     before: StoredRelease,
     after: StoredRelease,
+    move: Move,
     outcome: Outcome,
     by: By,
     cause: str,
 ) -> Written:
-    move = outcome.move
-    assert move is not None
     told = outcome.told[-1]
     by_itself = all(each.actor == ITSELF for each in outcome.told if each.from_step != each.to_step)
     mover = owner_of(writer, after, by.write.now) if by_itself and by.actor != before.holder else by
     if told.happening is Happening.ROLLED_BACK:
         return _roll_back(connection, before, after, move, mover, told, cause)
     current = definitions_of(connection, before.project, after.release.plan.subjects())
-    content = _content(after.release, move, after.anchors, current, was_off=before.release.progress.was_off)
+    sight = _sight(after, by)
+    was_off = before.release.progress.was_off
+    content = _content(after.release, move, after.anchors, current, was_off=was_off, sight=sight)
     permit = writer.permit(mover.write, _approvals(writer, after.release.progress, mover.write))
     return _commit(connection, content, _why(before, mover, _said(after, told), cause), permit)
 
@@ -228,14 +233,14 @@ def _roll_back(
     try:
         current = definitions_of(connection, before.project, after.release.plan.subjects())
         was_off = before.release.progress.was_off
-        content = _content(after.release, move, after.anchors, current, was_off=was_off)
+        content = _content(after.release, move, after.anchors, current, was_off=was_off, sight=_sight(after, by))
         written = _commit(connection, content, why, permit_all)
     except (StoreUnavailable, StoreCorrupt):
         raise
     except FlagstaffError as error:
         savepoint.rollback()
         off = Move(Direction.OFF, move.from_step, move.to_step)
-        content = _content(after.release, off, after.anchors, after.anchors)
+        content = _content(after.release, off, after.anchors, after.anchors, sight=_sight(after, by))
         reason = f"{why.reason}; turned off, since what was there cannot be put back: {error}"[:TEXT_CHARS_MAX]
         written = _commit(connection, content, replace(why, reason=reason), permit_all)
         return replace(written, warnings=(*written.warnings, reason))
@@ -257,8 +262,32 @@ def _content(
     current: Mapping[Subject, FlagDefinition],
     *,
     was_off: bool = False,
+    sight: Foresight,
 ) -> Content:
-    return content_of_move(release.plan, move, anchors=anchors, current=current, was_off=was_off)
+    return content_of_move(release.plan, move, anchors=anchors, current=current, was_off=was_off, sight=sight)
+
+
+def _sight(after: StoredRelease, by: By) -> Foresight:
+    return Foresight(by.write.now, coming(after.release))
+
+
+def _foretell(
+    writer: Writer,
+    connection: Connection,
+    before: StoredRelease,
+    after: StoredRelease,
+    outcome: Outcome,
+    by: By,
+    cause: str,
+) -> Written:
+    """Have the clock take other steps from now on, or none; that it takes none is never held up."""
+    here = after.release.progress.step
+    current = definitions_of(connection, before.project, after.release.plan.subjects())
+    sight = _sight(after, by)
+    content = _content(after.release, Move(Direction.FORWARD, here, here), after.anchors, current, sight=sight)
+    asked = writer.permit(by.write, _approvals(writer, after.release.progress, by.write))
+    permit: Permit = asked if sight.coming else permit_all
+    return _commit(connection, content, _why(before, by, _said(after, outcome.told[-1]), cause), permit)
 
 
 def _why(stored: StoredRelease, by: By, reason: str, cause: str) -> Cause:
