@@ -19,8 +19,8 @@ from google.protobuf import json_format
 from protos.flagstaff.v1 import evaluation_pb2, releases_pb2
 from protos.flagstaff.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from protos.flagstaff.v1.releases_pb2_grpc import ReleaseServiceStub
-from tests.conformance.launchpad import free_ports
-from tests.conformance.processes import HOST, Driver, DriverOf, FlagSetFile, Server, import_flags, serve_database
+from tests.conformance.processes import HOST, Driver, DriverOf, FlagSetFile, Ports, Server, import_flags, serve_database
+from tests.ports import low_ports
 
 UNITS: Final = tuple(f"user-{number}" for number in range(60))
 SHARES: Final = (1_000, 10_000, 25_000, 50_000, 100_000)
@@ -50,7 +50,7 @@ class Place:
     """A server on fixed ports over one database, which can be killed and comes back."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.ports = folder, free_ports()
+        self._folder, self.ports = folder, Ports(*low_ports(3))
         self._database = f"sqlite:///{folder / 'flags.db'}"
         import_flags(folder / "flags.json", FlagSetFile(FLAGS), database=self._database)
         self.server = self._serve()
