@@ -51,7 +51,7 @@ install_project() {
 }
 
 # On a bare CI machine, brings what the tests start besides Python: Node, a JDK, Maven, a browser, PostgreSQL,
-# strace and curl. Elsewhere it
+# Prometheus, strace and curl. Elsewhere it
 # does nothing, and the tests that need an absent one say so and are skipped.
 prepare_machine() {
     local wanted=()
@@ -66,6 +66,7 @@ prepare_machine() {
     command -v go >/dev/null || wanted+=(golang-go)
     command -v chromium >/dev/null || wanted+=(chromium)
     compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || wanted+=(postgresql)
+    command -v prometheus >/dev/null || wanted+=(prometheus)
     command -v strace >/dev/null || wanted+=(strace)
     command -v curl >/dev/null || wanted+=(curl)
     if [ "${#wanted[@]}" -gt 0 ]; then

@@ -12,6 +12,7 @@ from server.keys import secret_key
 from server.live.callers import Callers
 from server.live.holder import Holder
 from server.live.kept_tokens import KeptTokens
+from server.live.providers import HttpProviders
 from server.live.recent import RecentContexts
 from server.live.sessions import Sessions
 from server.operations.change_requests.applying import Applying
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 POLICIES: Final[tuple[PermitFor, ...]] = (permit_unless_frozen,)
 """What protects an environment from a management write, in the order in which it is asked."""
 
+ASKING_MAX: Final = 8
+"""Providers' answers that are awaited at once."""
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
@@ -63,7 +67,9 @@ class Managing:
         self._sessions = Sessions()
         self._writer = Writer(self.engine, POLICIES, self._callers.who_is)
         self._change_requests = ChangeRequestClock(self.engine, Applying(self._writer), clock=_now)
-        self._judging = Judging(self.engine, self._writer, _now)
+        self._providers = HttpProviders(settings.providers)
+        self._asking = ThreadPoolExecutor(ASKING_MAX, "flagstaff-providers")
+        self._judging = Judging(self.engine, self._writer, _now, self._providers, pool=self._asking)
         self._clockwork = Clockwork(self.engine, timed_nouns(self._writer, self._judging), clock=_now)
         self._judging.wake = self._clockwork.wake
         self.paces = _paces(settings)
@@ -85,7 +91,7 @@ class Managing:
             tokens=tokens,
             recent=self.recent,
             recorded=self._judging.observed,
-            guards=Guards(self._writer, wake=self._clockwork.wake),
+            guards=Guards(self._writer, self._providers, wake=self._clockwork.wake),
         )
 
     def guarded(self, table: Table) -> Table:
@@ -107,7 +113,7 @@ class Managing:
             self._watching.cancel()
         if self._issuer is not None:
             self._issuer.stop()
-        timed = (self._clockwork.stop, self._change_requests.stop)
+        timed = (self._clockwork.stop, self._change_requests.stop, partial(self._asking.shutdown, cancel_futures=True))
         for end in (*timed, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
 

@@ -8,6 +8,7 @@ from typing import Final
 from server.core.access import Asking, Grant
 from server.core.claims import IssuerTrust
 from server.core.context import Enrichment
+from server.core.guards.providers import Provider
 from server.core.pacing import Network, Rate
 
 DATABASE_URL: Final = "sqlite:///flagstaff.db"
@@ -93,6 +94,9 @@ class Settings:
     address_rate: Rate | None = None
     trusted_proxies: tuple[Network, ...] = ()
     """Who is believed when it names the address that it passes a request on for."""
+
+    providers: tuple[Provider, ...] = ()
+    """Whom guards may ask."""
 
     guard_metrics: bool = False
     """Whether /metrics needs the role read; else it is open to everyone."""

@@ -21,6 +21,7 @@ from server.cli.options import (
     option,
 )
 from server.cli.output import reports_failures
+from server.cli.providers import read_providers
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -197,6 +198,19 @@ def serve(
     max_lag_for_s: Annotated[
         float, option("--max-lag-for", "Seconds that it may be later than --max-lag.", min=0)
     ] = 5.0,
+    provider: Annotated[
+        list[str] | None,
+        option(
+            "--provider",
+            "Whom guards may ask: NAME=prometheus:URL, or NAME=json:URL for others that answer JSON. Repeatable.",
+        ),
+    ] = None,
+    provider_token_file: Annotated[
+        list[str] | None, option("--provider-token-file", "NAME=PATH of a file with its bearer token. Repeatable.")
+    ] = None,
+    provider_allow_http: Annotated[
+        bool, option("--provider-allow-http", "Ask providers elsewhere also by http://, unencrypted.")
+    ] = False,
     access_log: Annotated[bool, option("--access-log", "Log every request, not only failed and slow ones.")] = False,
     otlp_endpoint: Annotated[
         str | None,
@@ -249,6 +263,7 @@ def serve(
         address_rate=read_rate(limit_per_address) if limit_per_address else None,
         trusted_proxies=tuple(read_network(each) for each in trusted_proxy or ()),
         certificate_roles=certificate_roles(certificate_role or (), has_ca=tls_client_ca is not None),
+        providers=read_providers(provider or (), token_files=provider_token_file or (), allow_http=provider_allow_http),
         oidc=issuer_trust(
             oidc_issuer, audiences=oidc_audience or (), rules=oidc_role or (), algorithms=oidc_algorithm or ()
         ),

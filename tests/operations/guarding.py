@@ -44,9 +44,12 @@ class Fake:
         """One."""
         return ["prom"]
 
-    def measure(self, guards: Sequence[Guard], *, now: datetime) -> list[Summary]:
+    def check(self, guard: Guard) -> None:
+        """It takes every query."""
+
+    def measure(self, guard: Guard, *, now: datetime) -> Summary:
         """What was given, in order."""
-        return [self.answers.pop(0) for _ in guards]
+        return self.answers.pop(0)
 
 
 @dataclass

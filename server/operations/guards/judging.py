@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,13 +34,16 @@ log = logging.getLogger("flagstaff.guards")
 
 
 class Providers(Protocol):
-    """Whoever can be asked what something comes to outside of this server."""
+    """Whoever can be asked what something comes to outside of this server. May be asked by several threads at once."""
 
     def names(self) -> Collection[str]:
         """Those that the server's settings name."""
 
-    def measure(self, guards: Sequence[Guard], *, now: datetime) -> list[Summary]:
-        """Ask for several guards, beside each other; what cannot be measured is told in its summary. Never raises."""
+    def check(self, guard: Guard) -> None:
+        """Errors: InvalidRequest for a query that its provider cannot be asked."""
+
+    def measure(self, guard: Guard, *, now: datetime) -> Summary:
+        """What a guard's query comes to; what cannot be measured is told in the summary. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,12 @@ class NoProviders:
         """None."""
         return ()
 
-    def measure(self, guards: Sequence[Guard], *, now: datetime) -> list[Summary]:
+    def check(self, guard: Guard) -> None:
+        """Nothing can be asked anyway."""
+
+    def measure(self, guard: Guard, *, now: datetime) -> Summary:
         """Say so."""
-        return [unknown_provider(guard, ()) for guard in guards]
-
-
-def unknown_provider(guard: Guard, known: Collection[str]) -> Summary:
-    """What is said of a guard whose provider the settings do not name."""
-    named = ", ".join(sorted(known)) or "none"
-    return Summary(Arm(), error=f"provider {guard.provider!r} is not in this server's settings, which have: {named}")
+        return Summary(Arm(), error=f"provider {guard.provider!r} is not in this server's settings, which have none")
 
 
 def latest(connection: Connection, project: str, key: str) -> Judged | None:
@@ -97,12 +98,18 @@ class Judging:
     wake: Callable[[], None] = lambda: None
     """Has the clockwork look at once."""
 
+    pool: Executor | None = None
+    """Where providers are asked, so that one that is slow keeps nobody waiting; None asks at once."""
+
     name: str = "guards"
     _touched: set[tuple[str, str, str]] = field(default_factory=set)
     _touched_at: datetime | None = None
     """When what was touched is to be judged."""
 
     _judged_at: datetime | None = None
+    _asking: set[tuple[str, str]] = field(default_factory=set)
+    """Guards whose provider has not answered yet."""
+
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def observed(self, what: Collection[tuple[str, str, str]]) -> None:
@@ -155,17 +162,34 @@ class Judging:
 
     def _judge_provided(self, guards: Sequence[StoredGuard], now: datetime) -> None:
         """Claim first, then ask outside of any transaction: a provider may take its time."""
-        claimed: list[StoredGuard] = []
         for each in guards:
-            work = partial(self._claimed, guards=[each], now=now)
-            claimed += take_turn(self.engine, f"project/{each.project}", work)
-        if not claimed:
-            return
-        summaries = self.providers.measure([each.guard for each in claimed], now=now)
-        for each, summary in zip(claimed, summaries, strict=True):
+            if (each.project, each.guard.key) in self._asking:
+                # Its answer is still awaited; asking again would only make it slower.
+                take_turn(self.engine, f"project/{each.project}", partial(self._claimed, guards=[each], now=now))
+                continue
+            for claimed in take_turn(
+                self.engine, f"project/{each.project}", partial(self._claimed, guards=[each], now=now)
+            ):
+                self._asking.add((each.project, each.guard.key))
+                if self.pool is None:
+                    self._ask(claimed, now)
+                else:
+                    self.pool.submit(self._ask, claimed, now)
+
+    def _ask(self, guard: StoredGuard, now: datetime) -> None:
+        try:
+            summary = self.providers.measure(guard.guard, now=now)
             later = max(now, self.clock())
-            judged = Judged(judge(summary, each.guard, later), later)
-            self._one(partial(self._conclude, each, judged), each.guard.key)
+            judged = Judged(judge(summary, guard.guard, later), later)
+            self._one(partial(self._conclude, guard, judged), guard.guard.key)
+        except StoreUnavailable as error:
+            # It is asked again at its next time.
+            log.warning("what a provider said could not be kept", extra={"of": guard.guard.key, "error": str(error)})
+        except Exception:
+            # The pool would say nothing of it.
+            log.exception("a guard could not be judged", extra={"of": guard.guard.key})
+        finally:
+            self._asking.discard((guard.project, guard.guard.key))
 
     def _conclude(self, guard: StoredGuard, judged: Judged) -> None:
         def work(connection: Connection) -> None:
