@@ -21,6 +21,7 @@ from server.operations.gate import Gate
 from server.operations.guards.judging import Judging
 from server.operations.guards.managing import Guards
 from server.operations.identity import Identity
+from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.pace import Pace, Paces
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
@@ -34,6 +35,7 @@ from server.scheduling.clockwork import Clockwork
 from server.scheduling.nouns import timed_nouns
 from server.settings import Settings
 from server.store.engine import open_engine
+from server.web.calendars import calendar_route
 
 if TYPE_CHECKING:
     from server.live.issuer import Issuer
@@ -78,6 +80,8 @@ class Managing:
             self._callers, settings.asking, foreign=self._issuer, certificates=settings.certificate_roles
         )
         self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
+        self.metrics_gate = self.gate if settings.guard_metrics else None
+        self.calendar = calendar_route(LaunchPlans(self._writer).calendar, self.gate)
         self._watching: asyncio.Task[None] | None = None
 
     def table(self) -> Table:

@@ -22,6 +22,7 @@ from server.cli import (
     guards,
     history,
     import_,
+    launch_plans,
     metrics,
     migrate,
     profile,
@@ -87,6 +88,7 @@ app.add_typer(change_requests.app, name="change-request")
 app.add_typer(flag.app, name="flag")
 app.add_typer(guards.app, name="guard")
 app.add_typer(history.app, name="history")
+app.add_typer(launch_plans.app, name="launch")
 app.add_typer(metrics.app, name="metric")
 app.add_typer(profile.app, name="profile")
 app.add_typer(project.app, name="project")

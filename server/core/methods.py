@@ -100,6 +100,21 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.LaunchPlanService",
+        {
+            Action.READ: ("GetLaunchPlan", "ListLaunchPlans", "ExportLaunchCalendar"),
+            Action.EDIT: (
+                *("CreateLaunchPlan", "UpdateLaunchPlan", "StartLaunchPlan", "ResumeLaunchPlan"),
+                *("ShiftLaunchPlan", "SkipLaunchItems", "CancelLaunchPlan"),
+            ),
+            # Whoever may switch flags off may stop what switches them.
+            Action.KILL: ("HoldLaunchPlan",),
+            Action.APPROVE: ("ApproveLaunchPlan",),
+            # For those whom the check names.
+            Action.PROPOSE: ("AnswerLaunchCheck",),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.ProjectService",
         {
             Action.ADMINISTER: ("CreateProject", "UpdateProject", "DeleteProject"),

@@ -1,8 +1,5 @@
 """Serve flagstaff.v1.ChangeRequestService: changes that others must agree to."""
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +17,7 @@ from server.operations.change_requests.steps import Went
 from server.operations.proposals import Removals, document_parts
 from server.operations.writes import Write, Written
 from server.rpc.management import Management, named, result_of
+from server.rpc.pages import page_size, read_token, write_token
 from server.rpc.simulation import proposed
 from server.rpc.table import Table, merge
 from server.store.change_request_steps import StoredStep
@@ -27,8 +25,6 @@ from server.store.change_requests import StoredRequest, Wanted
 from server.store.commit import Part
 
 SERVICE: Final = "flagstaff.v1.ChangeRequestService"
-PAGE_SIZE: Final = 50
-PAGE_SIZE_MAX: Final = 100
 
 _STATES: Final = {each: messages.ChangeRequest.State.Value(f"STATE_{each.name}") for each in State}
 _BY_NUMBER: Final[dict[int, State]] = {int(number): state for state, number in _STATES.items()}
@@ -76,7 +72,7 @@ class _ChangeRequests:
         named(request, "project")
         if bool(request.kind) != bool(request.key):
             raise InvalidRequest("kind and key name one thing together: give both or neither")
-        size = _page_size(request.page_size)
+        size = page_size(request.page_size)
         page = self._review.page(
             principal,
             project=request.project,
@@ -86,11 +82,11 @@ class _ChangeRequests:
                 environment=request.environment,
                 subject=(request.kind, request.key) if request.kind else None,
             ),
-            after=_read_token(request.page_token),
+            after=read_token(request.page_token),
             limit=size + 1,
         )
         shown = page.requests[:size]
-        token = _write_token(shown[-1]) if len(page.requests) > size else ""
+        token = write_token(shown[-1].created_at, shown[-1].id) if len(page.requests) > size else ""
         return messages.ListChangeRequestsResponse(
             change_requests=[change_request(each) for each in shown], next_page_token=token, total_size=page.count
         )
@@ -253,27 +249,3 @@ def _state(number: Any) -> State:
     if state is None:
         raise InvalidRequest(f"states has {number}, which is no state of a change request")
     return state
-
-
-def _page_size(given: int) -> int:
-    if not 0 <= given <= PAGE_SIZE_MAX:
-        raise InvalidRequest(f"page_size is {given}, expected 1 to {PAGE_SIZE_MAX}, or 0 for {PAGE_SIZE}")
-    return given or PAGE_SIZE
-
-
-def _write_token(request: StoredRequest) -> str:
-    place = json.dumps([request.created_at.isoformat(), request.id])
-    return base64.urlsafe_b64encode(place.encode()).decode()
-
-
-def _read_token(token: str) -> tuple[datetime, str] | None:
-    if not token:
-        return None
-    try:
-        at, id = json.loads(base64.urlsafe_b64decode(token))
-        instant = datetime.fromisoformat(at)
-        if instant.tzinfo is None or not isinstance(id, str):
-            raise ValueError("no place")
-        return instant, id
-    except (binascii.Error, ValueError, TypeError, AttributeError):
-        raise InvalidRequest("page_token is not one that was given out; begin without it") from None

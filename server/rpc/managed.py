@@ -11,6 +11,7 @@ from server.operations.environments import Environments
 from server.operations.guards.managing import Guards
 from server.operations.guards.releasing import judgements
 from server.operations.history import History
+from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
 from server.operations.releases.moving import Releases
@@ -23,6 +24,7 @@ from server.rpc.environments import environment_table
 from server.rpc.flags import flag_table
 from server.rpc.guards import guards_table
 from server.rpc.history import history_table
+from server.rpc.launch_plans import launch_plans_table
 from server.rpc.management import Management
 from server.rpc.observations import metrics_table
 from server.rpc.projects import project_table
@@ -56,6 +58,7 @@ def management_table(
         guards_table(management, guards or Guards(writer)),
         history_table(management, History(engine, writer), AsOf(engine)),
         metrics_table(management, Metrics(engine), Observing(engine, management.clock, recorded)),
+        launch_plans_table(management, LaunchPlans(writer)),
         project_table(management, Projects(engine, writer)),
         release_table(management, Releases(writer, judgements)),
         environment_table(management, Environments(engine, writer)),

@@ -3,6 +3,7 @@
 from server.operations.change_requests.applying import Applying
 from server.operations.guards.judging import Judging
 from server.operations.guards.releasing import judgements
+from server.operations.launch_plans.running import Running
 from server.operations.metrics import Folding
 from server.operations.releases.moving import Releases
 from server.operations.schedules.executing import Executing
@@ -10,6 +11,7 @@ from server.operations.timelines import Timelines
 from server.operations.writes import Writer
 from server.scheduling.change_requests import DueChangeRequests
 from server.scheduling.clockwork import Timed
+from server.scheduling.launch_plans import DueLaunchPlans
 from server.scheduling.schedules import DueSchedules
 
 
@@ -17,6 +19,7 @@ def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
     """All that a server's clockwork wakes."""
     return [
         DueChangeRequests(writer.engine, Applying(writer)),
+        DueLaunchPlans(Running(writer)),
         Folding(writer.engine),
         judging,
         DueSchedules(Executing(writer)),

@@ -3,19 +3,20 @@
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
-from server.core.access import Action, Principal, Scope
+from server.core.access import Action, Principal
 from server.core.change_requests.approvals import may_approve
 from server.core.errors import InvalidRequest, PermissionDenied, Refused, Stale, TooLarge
-from server.core.launch_plans.machine import Happening, State, Step, advance, created, next_at
+from server.core.launch_plans.machine import CLOSED, Happening, State, Step, advance, created, next_at
 from server.core.launch_plans.plan import Plan, check_plan
 from server.core.launch_plans.timing import slots_of
 from server.core.limits import TEXT_CHARS_MAX
 from server.operations.launch_plans.commits import as_request, freezes_of, moved_since, versions_of
+from server.operations.launch_plans.feeds import calendar_of
 from server.operations.launch_plans.foresight import (
     IN_THE_WAY,
     ConflictKind,
@@ -24,9 +25,10 @@ from server.operations.launch_plans.foresight import (
     PlanConflict,
     foresee,
 )
-from server.operations.writes import Outcome, Write, Writer, Written, require
+from server.operations.launch_plans.rights import may_each, may_some, require_all, require_each, require_places
+from server.operations.writes import Outcome, Write, Writer, Written
 from server.store.engine import reading, writing
-from server.store.environments import find_environment, read_environment
+from server.store.environments import find_environment
 from server.store.launch_plans import (
     StoredPlan,
     StoredStep,
@@ -40,6 +42,8 @@ from server.store.launch_plans import (
 from server.store.turns import take_turn
 
 ID_BYTES: Final = 5
+CALENDAR_PLANS_MAX: Final = 200
+"""Plans of one calendar, the newest."""
 
 Go: TypeAlias = Callable[[Connection, StoredPlan], "Going"]
 
@@ -81,11 +85,27 @@ class LaunchPlans:
         """A plan, what happened to it and what it will come to. Errors: NotFound; PermissionDenied."""
         with reading(self.writer.engine) as connection:
             stored = read_launch_plan(connection, project=project, id=id)
-            _require_each(principal, Action.READ, project, stored.plan)
+            require_each(principal, Action.READ, project, stored.plan)
             steps = list_plan_steps(connection, project=project, id=id)
         # In turn with who changes something: what is tried is taken back.
         with writing(self.writer.engine, about=f"project/{project}") as connection:
             return PlanDetail(stored, steps, foresee(connection, self._look(principal, stored, now)))
+
+    def find(self, principal: Principal, *, project: str, id: str) -> StoredPlan:
+        """A plan as it is stored. Errors: NotFound; PermissionDenied."""
+        with reading(self.writer.engine) as connection:
+            stored = read_launch_plan(connection, project=project, id=id)
+        require_each(principal, Action.READ, project, stored.plan)
+        return stored
+
+    def calendar(self, principal: Principal, project: str, *, id: str = "") -> bytes:
+        """A plan, or all that are not over and may be read, as an iCalendar file. Errors: as `find`."""
+        if id:
+            stored = self.find(principal, project=project, id=id)
+            return calendar_of([stored], name=stored.plan.name)
+        living = [state for state in State if state not in CLOSED]
+        plans = self.page(principal, project=project, states=living, after=None, limit=CALENDAR_PLANS_MAX)
+        return calendar_of(plans, name=f"Launches of {project}")
 
     def page(
         self,
@@ -101,7 +121,7 @@ class LaunchPlans:
         with reading(self.writer.engine) as connection:
             while len(found) < limit:
                 page = list_launch_plans(connection, project=project, states=states, after=after, limit=limit)
-                found += [each for each in page if _may_each(principal, Action.READ, project, each.plan)]
+                found += [each for each in page if may_each(principal, Action.READ, project, each.plan)]
                 if len(page) < limit:
                     break
                 after = page[-1].created_at, page[-1].id
@@ -121,7 +141,7 @@ class LaunchPlans:
             if known:
                 stored = read_launch_plan(connection, project=project, id=known)
                 return stored, foresee(connection, self._look(write.principal, stored, write.now))
-            _require_places(connection, project, plan)
+            require_places(connection, project, plan)
             step = Step(Happening.CREATED, write.principal.actor, write.now, write.reason)
             id = f"lp_{secrets.token_hex(ID_BYTES)}"
             stored = StoredPlan(project, id, plan, {}, created(step), None, write.now, write.now)
@@ -130,7 +150,7 @@ class LaunchPlans:
             insert_plan(connection, stored, step, request_id=write.request_id)
             return stored, foresight
 
-        _require_all(write.principal, project, plan)
+        require_all(write.principal, project, plan)
         return self._done(write, project, work)
 
     def update(self, write: Write, *, project: str, id: str, plan: Plan) -> Planned:
@@ -139,11 +159,11 @@ class LaunchPlans:
         What was done stays done: items that are over must stay as they were. Errors: as `create`; Refused.
         """
         check_plan(plan)
-        _require_all(write.principal, project, plan)
+        require_all(write.principal, project, plan)
 
         def go(connection: Connection, stored: StoredPlan) -> Going:
-            _require_all(write.principal, project, stored.plan)
-            _require_places(connection, project, plan)
+            require_all(write.principal, project, stored.plan)
+            require_places(connection, project, plan)
             finished = stored.progress.finished
             if [each for each in stored.plan.items if each.id in finished] != [
                 each for each in plan.items if each.id in finished
@@ -153,14 +173,22 @@ class LaunchPlans:
 
         return self._go(write, project, id, go, [Happening.UPDATED])
 
-    def shift(self, write: Write, *, project: str, id: str, launch_at: datetime) -> Planned:
-        """Put T-0 elsewhere, and so all that is still to be done. Errors: PermissionDenied; Refused when it is over."""
+    def shift(self, write: Write, *, project: str, id: str, to: datetime | timedelta) -> Planned:
+        """Put T-0 elsewhere, or so much later, and so all that is still to be done.
+
+        Errors: PermissionDenied; InvalidDefinition for an instant that is none; Refused when it is over.
+        """
 
         def go(_connection: Connection, stored: StoredPlan) -> Going:
-            _require_all(write.principal, project, stored.plan)
+            require_all(write.principal, project, stored.plan)
+            before = stored.plan.launch_at
+            try:
+                launch_at = before + to if isinstance(to, timedelta) else to
+            except OverflowError:
+                raise InvalidRequest("by: there is no such year") from None
             shifted = replace(stored.plan, launch_at=launch_at)
             check_plan(shifted)
-            text = write.reason or f"from {stored.plan.launch_at.isoformat()} to {launch_at.isoformat()}"
+            text = write.reason or f"from {before.isoformat()} to {launch_at.isoformat()}"
             return Going(self._step(write, Happening.SHIFTED, text=text), shifted)
 
         return self._go(write, project, id, go, [Happening.SHIFTED])
@@ -180,8 +208,8 @@ class LaunchPlans:
         """Stop it until somebody resumes it: for everybody who may switch something off where it goes."""
 
         def go(_connection: Connection, stored: StoredPlan) -> Going:
-            if not _may_some(write.principal, Action.KILL, project, stored.plan):
-                _require_each(write.principal, Action.KILL, project, stored.plan)
+            if not may_some(write.principal, Action.KILL, project, stored.plan):
+                require_each(write.principal, Action.KILL, project, stored.plan)
             return Going(self._step(write, Happening.HELD))
 
         return self._go(write, project, id, go, [Happening.HELD])
@@ -190,7 +218,7 @@ class LaunchPlans:
         """End it. What it did stays."""
 
         def go(_connection: Connection, stored: StoredPlan) -> Going:
-            _require_all(write.principal, project, stored.plan)
+            require_all(write.principal, project, stored.plan)
             return Going(self._step(write, Happening.CANCELLED))
 
         return self._go(write, project, id, go, [Happening.CANCELLED])
@@ -199,7 +227,7 @@ class LaunchPlans:
         """Leave items out. Errors: InvalidRequest for one that there is not, Refused for one that is over."""
 
         def go(_connection: Connection, stored: StoredPlan) -> Going:
-            _require_all(write.principal, project, stored.plan)
+            require_all(write.principal, project, stored.plan)
             known = {item.id for item in stored.plan.items}
             for each in items:
                 if each not in known:
@@ -227,7 +255,7 @@ class LaunchPlans:
             if found is None:
                 known = ", ".join(each.id for each in stored.plan.checks) or "none"
                 raise InvalidRequest(f"the plan has no check {check!r}; it has: {known}")
-            _require_each(write.principal, Action.READ, project, stored.plan)
+            require_each(write.principal, Action.READ, project, stored.plan)
             if write.principal.actor not in found.approvers:
                 named = ", ".join(found.approvers)
                 raise PermissionDenied(f"{write.principal.actor} may not answer {check!r}; it is for: {named}")
@@ -244,8 +272,8 @@ class LaunchPlans:
         _check_length(text)
 
         def go(connection: Connection, stored: StoredPlan) -> Going:
-            if not _may_some(write.principal, Action.APPROVE, project, stored.plan):
-                _require_each(write.principal, Action.APPROVE, project, stored.plan)
+            if not may_some(write.principal, Action.APPROVE, project, stored.plan):
+                require_each(write.principal, Action.APPROVE, project, stored.plan)
             places = {
                 key: found.environment
                 for key in stored.plan.environments
@@ -259,7 +287,7 @@ class LaunchPlans:
 
     def _run(self, write: Write, project: str, id: str, happening: Happening) -> Planned:
         def go(connection: Connection, stored: StoredPlan) -> Going:
-            _require_all(write.principal, project, stored.plan)
+            require_all(write.principal, project, stored.plan)
             step = self._step(write, happening)
             # In another state that is what is to be told.
             advance(stored.progress, step)
@@ -313,7 +341,7 @@ class LaunchPlans:
             stored, foresight = take_turn(self.writer.engine, f"project/{project}", once)
         except _TakenBack as taken:
             stored, foresight = taken.found
-        if not _may_each(write.principal, Action.READ, project, stored.plan):
+        if not may_each(write.principal, Action.READ, project, stored.plan):
             # Who may only stop it is not told what it would do.
             foresight = Foresight()
         outcome = Outcome.WOULD_APPLY if write.dry_run else Outcome.APPLIED
@@ -350,28 +378,3 @@ def _warnings(conflicts: Sequence[PlanConflict]) -> tuple[str, ...]:
 def _check_length(text: str) -> None:
     if len(text) > TEXT_CHARS_MAX:
         raise TooLarge(f"the text has {len(text)} characters, at most {TEXT_CHARS_MAX} are allowed")
-
-
-def _require_places(connection: Connection, project: str, plan: Plan) -> None:
-    for key in plan.environments:
-        read_environment(connection, project=project, environment=key)
-
-
-def _require_all(principal: Principal, project: str, plan: Plan) -> None:
-    """Refuse whoever may not do all that a plan does. Errors: PermissionDenied."""
-    for item in plan.items:
-        for part in item.content.parts:
-            require(principal, item.action, Scope(project, part.environment))
-
-
-def _require_each(principal: Principal, action: Action, project: str, plan: Plan) -> None:
-    for key in plan.environments:
-        require(principal, action, Scope(project, key))
-
-
-def _may_each(principal: Principal, action: Action, project: str, plan: Plan) -> bool:
-    return all(principal.may(action, Scope(project, key)) for key in plan.environments)
-
-
-def _may_some(principal: Principal, action: Action, project: str, plan: Plan) -> bool:
-    return any(principal.may(action, Scope(project, key)) for key in plan.environments)
