@@ -105,7 +105,7 @@ def insert_release(
         )
     first = {"plan": write_value(stored.release.plan), "progress": write_value(stored.release.progress)}
     identity = {"project": stored.project, "id": stored.id, "created_by": stored.created_by}
-    row = {**identity, "created_at": stored.created_at, "kind": stored.release.plan.kind.value, **_row(stored)}
+    row = {**identity, "created_at": stored.created_at, **_row(stored)}
     connection.execute(insert(tables.releases), row)
     _save_subjects(connection, stored)
     _insert_event(
@@ -131,11 +131,11 @@ def save_event(  # noqa: PLR0913  (what came, what came of it, and for whom)
     changed = connection.execute(
         update(tables.releases)
         .where(_is(before.project, before.id), _COLUMNS.event_count == before.release.progress.event_count)
-        .values(**_row(after))
+        .values(**_changed(before, after))
     )
     if changed.rowcount != 1:
         raise Stale(f"release {before.id} went on meanwhile; read it again and repeat")
-    if before.release.plan != after.release.plan:
+    if before.release.plan is not after.release.plan:
         connection.execute(
             delete(tables.release_subjects).where(_SUBJECTS.project == before.project, _SUBJECTS.release == before.id)
         )
@@ -233,14 +233,34 @@ def _is(project: str, id: str) -> Any:
     return (_COLUMNS.project == project) & (_COLUMNS.id == id)
 
 
+def _changed(before: StoredRelease, after: StoredRelease) -> dict[str, Any]:
+    """The columns that an event may change; what is long and is as it was is not written out again."""
+    row = _progress_row(after)
+    if before.release.plan is not after.release.plan:
+        row |= _plan_row(after)
+    if before.anchors is not after.anchors:
+        row |= _anchors_row(after)
+    return row
+
+
 def _row(stored: StoredRelease) -> dict[str, Any]:
-    plan, progress = stored.release.plan, stored.release.progress
+    return _progress_row(stored) | _plan_row(stored) | _anchors_row(stored)
+
+
+def _plan_row(stored: StoredRelease) -> dict[str, Any]:
+    plan = stored.release.plan
+    return {"name": plan.name, "kind": plan.kind.value, "plan": _bounded(compact(write_value(plan)), "plan")}
+
+
+def _anchors_row(stored: StoredRelease) -> dict[str, Any]:
+    return {"anchors": _bounded(_anchors_text(stored.anchors), "flags")}
+
+
+def _progress_row(stored: StoredRelease) -> dict[str, Any]:
+    progress = stored.release.progress
     return {
         "state": progress.state.value,
-        "name": plan.name,
-        "plan": _bounded(compact(write_value(plan)), "plan"),
         "progress": compact(write_value(progress)),
-        "anchors": _bounded(_anchors_text(stored.anchors), "flags"),
         "event_count": progress.event_count,
         "next_at": stored.next_at,
         "updated_at": stored.updated_at,

@@ -71,6 +71,9 @@ def _judged(walk: Walk, event: Judged) -> None:
         if check.guard != event.guard or _served_s(progress, walk.now) < check.initial_delay_s:
             continue
         said = check_of(progress, check)
+        if event.evaluation and event.evaluation == said.evaluation:
+            # Asked again, it is still the same word.
+            continue
         after = heard(check, said, event, sample_min=walk.gates.sample_min)
         if after is not said:
             others = (each for each in progress.checks if each.guard != check.guard)

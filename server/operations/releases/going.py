@@ -21,7 +21,7 @@ from server.core.limits import TEXT_CHARS_MAX
 from server.core.policies import Permit, permit_all
 from server.core.releases.foretelling import Foresight, changes_what_comes, coming
 from server.core.releases.machine import step
-from server.core.releases.patches import content_of_move, narrowed
+from server.core.releases.patches import Definitions, content_of_move, narrowed
 from server.core.releases.plan import Plan, Subject
 from server.core.releases.progress import ENDED, Event, Happening, Judged, Progress, Release
 from server.core.releases.timing import next_at
@@ -70,9 +70,17 @@ def owner_of(writer: Writer, stored: StoredRelease, now: datetime, *, cause: str
     return By(Write(principal, Action.EDIT, now), stored.holder, cause)
 
 
-def happen(writer: Writer, connection: Connection, stored: StoredRelease, event: Event, by: By) -> Went:
+def happen(
+    writer: Writer,
+    connection: Connection,
+    stored: StoredRelease,
+    event: Event,
+    by: By,
+    current: Definitions | None = None,
+) -> Went:
     """What comes of an event, with its changes, its log and what is told, all in the caller's transaction.
 
+    `current` are the release's flags as they are, where the caller has read them already.
     Errors: Refused for what cannot happen; what policies raise; as `commit`.
     """
     now = by.write.now
@@ -93,7 +101,7 @@ def happen(writer: Writer, connection: Connection, stored: StoredRelease, event:
     after = replace(after, next_at=next_at(after.release, now, judged_every_s=JUDGED_EVERY_S))
     written = Written(WriteOutcome.APPLIED)
     if outcome.move is not None:
-        written = _move(writer, connection, stored, after, outcome.move, outcome, by, cause)
+        written = _move(writer, connection, stored, after, outcome.move, outcome, by, cause, current)
     elif changes_what_comes(stored.release, outcome.release):
         written = _foretell(writer, connection, stored, after, outcome, by, cause)
     save_event(
@@ -162,16 +170,13 @@ def lacking_of(writer: Writer, connection: Connection, stored: StoredRelease, by
     return "; ".join(left)
 
 
-def turned_off_by_hand(connection: Connection, stored: StoredRelease) -> str:
+def turned_off_by_hand(stored: StoredRelease, current: Definitions) -> str:
     """Which flag of a release somebody has turned off, where the release itself leaves that alone; "" for none."""
-    plan = stored.release.plan
-    own = {(each.environment, each.flag) for each in plan.patches() if each.enabled is not None}
-    subjects = [each for each in plan.subjects() if each not in own]
-    current = definitions_of(connection, stored.project, subjects) if subjects else {}
-    for (environment, flag), definition in current.items():
-        anchor = stored.anchors.get((environment, flag))
-        if anchor is not None and anchor.is_on and not definition.is_on:
-            return f"flag {flag} was turned off in {environment}; turn it on and resume, or roll back"
+    own = {(each.environment, each.flag) for each in stored.release.plan.patches() if each.enabled is not None}
+    for subject, definition in current.items():
+        anchor = stored.anchors.get(subject)
+        if subject not in own and anchor is not None and anchor.is_on and not definition.is_on:
+            return f"flag {subject[1]} was turned off in {subject[0]}; turn it on and resume, or roll back"
     return ""
 
 
@@ -204,13 +209,15 @@ def _move(
     outcome: Outcome,
     by: By,
     cause: str,
+    current: Definitions | None,
 ) -> Written:
     told = outcome.told[-1]
     by_itself = all(each.actor == ITSELF for each in outcome.told if each.from_step != each.to_step)
     mover = owner_of(writer, after, by.write.now) if by_itself and by.actor != before.holder else by
     if told.happening is Happening.ROLLED_BACK:
         return _roll_back(connection, before, after, move, mover, told, cause)
-    current = definitions_of(connection, before.project, after.release.plan.subjects())
+    if current is None:
+        current = definitions_of(connection, before.project, after.release.plan.subjects())
     sight = _sight(after, by)
     was_off = before.release.progress.was_off
     content = _content(after.release, move, after.anchors, current, was_off=was_off, sight=sight)

@@ -38,6 +38,7 @@ from server.operations.releases.going import (
     JUDGED_EVERY_S,
     By,
     Went,
+    definitions_of,
     happen,
     lacking_of,
     owner_of,
@@ -63,6 +64,8 @@ from server.store.turns import take_turn
 
 ID_BYTES: Final = 5
 DUE_AT_ONCE: Final = 1_000
+TOGETHER_MAX: Final = 16
+"""Releases that are moved in one transaction: others who write to the project wait for it."""
 
 Judgements: TypeAlias = Callable[[Connection, str, Collection[tuple[str, str]], datetime], Iterable[Judged]]
 """(project, (environment, guard) each, since when) -> what these guards said last, where they have said anything."""
@@ -239,31 +242,44 @@ class Releases:
         """Look at every release whose time has come. Errors: StoreUnavailable; they are still due then."""
         with reading(self.writer.engine) as connection:
             due = find_due(connection, now=now, limit=DUE_AT_ONCE)
-        for project, id in due:
-            try:
-                self._carry_on_one(now, project, id)
-            except StoreUnavailable:
-                raise
-            except FlagstaffError as error:
-                # The others go on all the same.
-                log.warning("a release could not be carried on", extra={"id": id, "error": str(error)})
+        for project in dict.fromkeys(project for project, _ in due):
+            mine = [id for of, id in due if of == project]
+            for start in range(0, len(mine), TOGETHER_MAX):
+                self._carry_on_together(now, project, mine[start : start + TOGETHER_MAX])
 
-    def _carry_on_one(self, now: datetime, project: str, id: str) -> None:
+    def _carry_on_together(self, now: datetime, project: str, ids: Sequence[str]) -> None:
+        """Share a flush of the disk; what goes wrong with one is taken back alone."""
+
         def work(connection: Connection) -> None:
-            stored = read_release(connection, project=project, id=id)
-            if stored.next_at is None or stored.next_at > now:
-                # Another process was quicker.
-                return
-            failpoints.reach("release.due")
-            self._carry_on(connection, stored, now)
-            failpoints.reach("release.carried_on")
+            for id in ids:
+                stored = read_release(connection, project=project, id=id)
+                if stored.next_at is None or stored.next_at > now:
+                    # Another process was quicker.
+                    continue
+                failpoints.reach("release.due")
+                savepoint = connection.begin_nested()
+                try:
+                    self._carry_on(connection, stored, now)
+                except (StoreUnavailable, StoreCorrupt):
+                    raise
+                except FlagstaffError as error:
+                    savepoint.rollback()
+                    self._block(connection, stored, now, str(error)[:TEXT_CHARS_MAX])
+                else:
+                    savepoint.commit()
+                failpoints.reach("release.carried_on")
 
         try:
             take_turn(self.writer.engine, f"project/{project}", work)
-        except (StoreUnavailable, StoreCorrupt):
+        except StoreUnavailable:
             raise
         except FlagstaffError as error:
-            self._block(now, project, id, str(error)[:TEXT_CHARS_MAX])
+            if len(ids) > 1:
+                for id in ids:
+                    self._carry_on_together(now, project, [id])
+            else:
+                # The others go on all the same.
+                log.warning("a release could not be carried on", extra={"id": ids[0], "error": str(error)})
 
     def _carry_on(self, connection: Connection, stored: StoredRelease, now: datetime) -> None:
         by = owner_of(self.writer, stored, now)
@@ -274,12 +290,13 @@ class Releases:
         event: Event = Tick()
         if progress.state in BEFORE_START:
             event = Tick(lacking_of(self.writer, connection, stored, by, progress))
-        outcome = step(stored.release, event, now)
-        if outcome.move is not None and outcome.move.direction is Direction.FORWARD and progress.state in LIVE:
-            killed = turned_off_by_hand(connection, stored)
+        move, current = step(stored.release, event, now).move, None
+        if move is not None and move.direction is Direction.FORWARD and progress.state in LIVE:
+            current = definitions_of(connection, stored.project, stored.release.plan.subjects())
+            killed = turned_off_by_hand(stored, current)
             if killed:
                 event = Command(Act.HOLD, ITSELF, killed)
-        happen(self.writer, connection, stored, event, by)
+        happen(self.writer, connection, stored, event, by, current)
 
     def _judged(self, connection: Connection, stored: StoredRelease) -> Iterable[Judged]:
         plan, progress = stored.release.plan, stored.release.progress
@@ -289,16 +306,11 @@ class Releases:
         guards = {(environment, each.guard) for environment in plan.environments() for each in checks}
         return self.judgements(connection, stored.project, guards, progress.entered_at)
 
-    def _block(self, now: datetime, project: str, id: str, why: str) -> None:
+    def _block(self, connection: Connection, stored: StoredRelease, now: datetime, why: str) -> None:
         """Note why what was due could not be done; it is tried again."""
-
-        def work(connection: Connection) -> None:
-            stored = read_release(connection, project=project, id=id)
-            if stored.release.progress.state in BEFORE_START | LIVE:
-                event = Blocked(why, now + timedelta(seconds=RETRY_S))
-                happen(self.writer, connection, stored, event, owner_of(self.writer, stored, now))
-
-        take_turn(self.writer.engine, f"project/{project}", work)
+        if stored.release.progress.state in BEFORE_START | LIVE:
+            event = Blocked(why, now + timedelta(seconds=RETRY_S))
+            happen(self.writer, connection, stored, event, owner_of(self.writer, stored, now))
 
 
 def running_on(connection: Connection, project: str, environment: str, flag: str) -> str:
