@@ -197,6 +197,19 @@ def find_due(connection: Connection, *, now: datetime, limit: int) -> list[tuple
     return [(project, id) for project, id in connection.execute(query)]
 
 
+def hasten(connection: Connection, *, project: str, guard: str, now: datetime) -> None:
+    """Have every release looked at now that may go by what a guard has said, instead of a few seconds later.
+
+    One too many is looked at in vain: the guard's name may stand elsewhere in its plan.
+    """
+    connection.execute(
+        update(tables.releases)
+        .where(_COLUMNS.project == project, _COLUMNS.state.in_(_LIVING), _COLUMNS.next_at > now)
+        .where(_COLUMNS.plan.contains(compact({"guard": guard})[1:-1], autoescape=True))
+        .values(next_at=now)
+    )
+
+
 def find_next_at(connection: Connection) -> datetime | None:
     """The earliest instant at which a release wants to be looked at."""
     found: datetime | None = connection.execute(

@@ -86,12 +86,12 @@ def test_a_breach_takes_it_back(yard: Yard) -> None:
     put(yard.engine, PutFlag(flag(rules=[{"id": "beta", "serve": "on", "share": {"percent": 3}}])))
     gates = Gates(minimum_s=3600, checks=(Check("errors"),), approvals=2)
     id = yard.started(Plan("p", (share(5, gates), share(100, gates))))
-    yard.said = [Judged("errors", Verdict.FAIL, "0.2 is above 0.1", 0.2, 0.1, 7, "ev_9")]
+    yard.said = [Judged("errors", Verdict.FAIL, "0.2 is above 0.1", 0.2, 0.1, 7, "guard:errors@9")]
     yard.pass_time(timedelta(seconds=5))
     entry = entries_of_flags(yard)[0]
 
     assert (3, State.ROLLED_BACK) == (yard.percent(), yard.state(id))
-    assert (f"release:{id}", "guard:errors#ev_9") == (entry.actor, entry.cause)
+    assert (f"release:{id}", "guard:errors@9") == (entry.actor, entry.cause)
     assert "0.2 is above 0.1" in entry.reason
     assert "release.rolled_back" == yard.told()[-1]
 

@@ -12,11 +12,11 @@ from server.core.environments import ApprovalPolicy, FreezeWindow
 from server.core.guards.machine import Happening
 from server.core.guards.policies import Aim, Mode, Reach, ReachKind, Trigger, TriggerKind
 from server.core.guards.verdicts import Verdict
-from server.core.releases.plan import Gates, Plan
+from server.core.releases.plan import Check, Gates, Plan
 from server.operations.guards.releasing import judgements
 from server.store.audit import list_entries, verify_chain
 from server.store.engine import reading
-from tests.operations.guarding import OPERATOR, POLICY, House, enabled
+from tests.operations.guarding import ERRORS, OPERATOR, POLICY, House, enabled
 from tests.operations.releasing import Yard, share
 from tests.store.definitions import NOW, flag, put, stored
 
@@ -222,6 +222,17 @@ def test_a_deadline_takes_back_what_still_runs(house: House, yard: Yard) -> None
 
     assert "rolled-back" == yard.stored(id).release.progress.state.value
     assert ["rolled_back"] == house.outcomes()
+
+
+def test_a_release_is_looked_at_when_a_guard_fails(house: House, yard: Yard) -> None:
+    """At once, and not when its step would ask the guard again."""
+    house.guards.create_guard("shop", ERRORS, house.write())
+    gates = Gates(minimum_s=3600.0, checks=(Check("errors"),))
+    id = yard.started(Plan("Checkout", (share(50, gates), share(100, Gates()))))
+    house.observe(60, 100)
+
+    assert house.now >= yard.next_at()  # type: ignore[operator]  # There is one.
+    assert "running" == yard.stored(id).release.progress.state.value
 
 
 def test_a_release_hears_what_a_guard_said(house: House) -> None:

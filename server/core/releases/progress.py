@@ -166,7 +166,7 @@ class Judged:
     threshold: float | None = None
     sample_count: int | None = None
     evaluation: str = ""
-    """By which it can be looked up."""
+    """Which word of the guard this is; the same one is heard once. As causes name it: `guard:<key>@<instant>`."""
 
 
 @dataclass(frozen=True, slots=True)

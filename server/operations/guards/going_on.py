@@ -16,6 +16,7 @@ from server.operations.writes import Writer
 from server.store.guard_evaluations import Evaluation, keep_evaluation, next_number
 from server.store.guards import Judged, StoredGuard, restart_guards, save_judged
 from server.store.occurrences import Occurrence, note
+from server.store.releases import hasten
 from server.store.rollback_policies import StoredPolicy, policies_about, save_policy
 from server.store.saving import Cause
 
@@ -53,6 +54,8 @@ def conclude(connection: Connection, guard: StoredGuard, judged: Judged, writer:
     save_judged(connection, guard, judged)
     _tell_guard(connection, guard, judged)
     judgement = judged.judgement
+    if judgement.verdict is Verdict.FAIL:
+        hasten(connection, project=guard.project, guard=guard.guard.key, now=judged.at)
     event = Event(
         Happening.JUDGED, judged.at, guard.guard.key, judgement.verdict, judgement.sample_count, judgement.text
     )

@@ -312,7 +312,7 @@ def _said(stored: StoredRelease, told: Told) -> str:
 
 def _cause_of(event: Event, stored: StoredRelease) -> str:
     if isinstance(event, Judged):
-        return f"guard:{event.guard}#{event.evaluation}" if event.evaluation else f"guard:{event.guard}"
+        return event.evaluation or f"guard:{event.guard}"
     return f"{stored.holder}#{stored.release.progress.event_count + 1}"
 
 
