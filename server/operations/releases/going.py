@@ -101,7 +101,7 @@ def happen(
     after = replace(after, next_at=next_at(after.release, now, judged_every_s=JUDGED_EVERY_S))
     written = Written(WriteOutcome.APPLIED)
     if outcome.move is not None:
-        written = _move(writer, connection, stored, after, outcome.move, outcome, by, cause, current)
+        written = _move(writer, connection, stored, after, outcome, by, cause, current)
     elif changes_what_comes(stored.release, outcome.release):
         written = _foretell(writer, connection, stored, after, outcome, by, cause)
     save_event(
@@ -205,13 +205,13 @@ def _move(
     connection: Connection,
     before: StoredRelease,
     after: StoredRelease,
-    move: Move,
     outcome: Outcome,
     by: By,
     cause: str,
     current: Definitions | None,
 ) -> Written:
-    told = outcome.told[-1]
+    move, told = outcome.move, outcome.told[-1]
+    assert move is not None  # The caller has one.
     by_itself = all(each.actor == ITSELF for each in outcome.told if each.from_step != each.to_step)
     mover = owner_of(writer, after, by.write.now) if by_itself and by.actor != before.holder else by
     if told.happening is Happening.ROLLED_BACK:
