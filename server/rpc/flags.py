@@ -30,12 +30,12 @@ from server.core.edits import (
 )
 from server.core.errors import InvalidRequest
 from server.core.flags import ValueType
-from server.operations.flag_documents import Document, export_documents, import_document
+from server.operations.flag_documents import export_documents, import_documents
 from server.operations.flags import PAGE_SIZE, SIMPLE, Copy, Flags, NewFlag, completed
-from server.operations.flagsets import Format
 from server.operations.writes import Outcome, Write, Writer, Written
 from server.rpc import flag_messages as convert
 from server.rpc import flag_replies as replies
+from server.rpc.flag_documents import FORMATS, imported_reply, read_documents, read_manner
 from server.rpc.management import Management, named, result_of
 from server.rpc.table import Table, merge
 from server.store.flags import Archived, FlagFilter, Order, Page, StoredFlag
@@ -46,11 +46,6 @@ _ARCHIVED: Final[Mapping[int, Archived]] = {
     0: Archived.LEFT_OUT,
     **{messages.FlagFilter.Archived.Value(f"ARCHIVED_{each.name}"): each for each in Archived},
 }
-_FORMATS: Final[Mapping[int, Format]] = {
-    0: Format.FLAGSTAFF,
-    **{messages.DocumentFormat.Value(f"DOCUMENT_FORMAT_{each.name}"): each for each in Format},
-}
-_FORMAT_NUMBERS: Final[Mapping[Format, Any]] = {value: number for number, value in _FORMATS.items()}
 
 
 def flag_table(management: Management, engine: Engine, writer: Writer) -> Table:
@@ -195,35 +190,15 @@ class _Flags:
 
     def import_(self, request: messages.ImportFlagsRequest, write: Write) -> messages.ImportFlagsResponse:
         named(request, "project", "environment", "document")
-        document = Document(
-            text=request.document,
-            name=request.name or "document",
-            lenient=request.lenient,
-            replace=request.replace,
-            replace_variants=request.replace_variants,
-        )
-        done = import_document(
-            self._engine, self._writer, document, write, project=request.project, environment=request.environment
-        )
-        happened = {
-            event.key: event.type for event in done.written.events.get(request.environment, ()) if event.kind == "flag"
-        }
-
-        def of(event_type: str) -> list[str]:
-            return sorted(key for key, happening in happened.items() if happening == event_type)
-
-        return messages.ImportFlagsResponse(
-            format=_FORMAT_NUMBERS[done.format],
-            created=of("flag.created"),
-            updated=of("flag.updated"),
-            removed=of("flag.removed"),
-            unchanged=sum(key not in happened for key in done.flags),
-            result=result_of(done.written),
+        documents = read_documents(request)
+        manner = read_manner(request)
+        return imported_reply(
+            import_documents(self._engine, self._writer, documents, write, project=request.project, manner=manner)
         )
 
     def export(self, request: messages.ExportFlagsRequest, _principal: Principal) -> messages.ExportFlagsResponse:
         named(request, "project")
-        format = _FORMATS.get(request.format)
+        format = FORMATS.get(request.format)
         if format is None:
             raise InvalidRequest(f"{request.format} is no DocumentFormat")
         exported = export_documents(

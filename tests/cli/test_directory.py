@@ -59,7 +59,33 @@ def test_a_flag_that_no_file_has_is_removed(run: Run, server: str, tmp_path: Pat
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     done = run("apply", tmp_path / "flags", "--server", server, "--yes", "--json").json
 
-    assert ["banner"] == done[0]["reply"]["removed"]
+    production, staging = done[0]["reply"]["environments"]
+    assert (["banner"], []) == (production["removed"], staging["removed"])
+
+
+def test_a_project_is_one_commit(run: Run, server: str, tmp_path: Path) -> None:
+    """A variant that all files drop goes at once, though environments served it; the plan says just that."""
+    for name in ("production", "staging"):
+        path = tmp_path / f"flags/default/{name}.yaml"
+        document = yaml.safe_load(path.read_text())
+        served = {"variants": {"a": 1, "b": 2}, "default": "b"}
+        document["flags"] = {**document.get("flags", {}), "size": served}
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+    assert 0 == run("apply", tmp_path / "flags", "--server", server, "--yes").code
+    for name in ("production", "staging"):
+        path = tmp_path / f"flags/default/{name}.yaml"
+        document = yaml.safe_load(path.read_text())
+        document["flags"]["size"] = {"variants": {"a": 1}, "default": "a"}
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+    planned = run("plan", tmp_path / "flags", "--server", server)
+    done = run("apply", tmp_path / "flags", "--server", server, "--yes")
+    again = run("plan", tmp_path / "flags", "--server", server, "--check")
+
+    assert (0, 0, 0) == (planned.code, done.code, again.code), (planned.err, done.err, again.out)
+    assert "2 of 2 environments differ" in planned.out
+    told = [line for line in done.out.partition("\n\n")[2].splitlines() if line.startswith("  ")]
+    assert told == [line for line in planned.out.splitlines() if line.startswith("  ")]
+    assert 2 == sum("default b -> a" in line for line in told)
 
 
 def test_nobody_is_asked_in_a_pipeline(run: Run, server: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from protos.flagstaff.v1 import common_pb2 as common
@@ -166,3 +167,40 @@ def _filled(request: Any) -> Any:
     if "from_environment" in fields:
         request.from_environment = "staging"
     return request
+
+
+async def test_several_environments_are_one_commit(service: Service) -> None:
+    """A variant that all documents drop goes at once; one that an environment without a document serves does not."""
+    for name in ("production", "staging"):
+        served = flag("more", variants={"on": True, "off": False, "new": True}, default="new")
+        put(service.shop, PutFlag(served), environment=name)
+    document = b'{"flags": {"more": {"variants": {"on": true, "off": false}, "default": "on"}}}'
+    request = messages.ImportFlagsRequest(project="shop", environment="production", document=document)
+    status, message = await service.refused("ImportFlags", request)
+
+    assert ("INVALID_ARGUMENT", True) == (status, "in environment 'staging'" in message), message
+    request.others.add(environment="staging", document=document)
+    reply = await service("ImportFlags", request)
+    assert [("production", ["more"]), ("staging", ["more"])] == [
+        (each.environment, list(each.updated)) for each in reply.environments
+    ]
+    assert all(any("default new -> on" in line for line in each.changes) for each in reply.environments)
+    shared = await service("GetFlag", messages.GetFlagRequest(project="shop", key="more"))
+    assert ["on", "off"] == [each.key for each in shared.flag.variants]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"environment": "production", "document": b"{}"}, "two documents for environment 'production'"),
+        ({"environment": "staging"}, "others[0] needs an environment and a document"),
+        ({"environment": "staging", "document": b"[", "name": "s.json"}, "s.json"),
+        ({"environment": "none", "document": b'{"flags": {}}'}, "environment 'shop/none' does not exist"),
+    ],
+)
+async def test_what_further_documents_may_not_be(service: Service, other: dict[str, Any], said: str) -> None:
+    """For one place once, and sound."""
+    request = messages.ImportFlagsRequest(project="shop", environment="production", document=b'{"flags": {}}')
+    request.others.add(**other)
+
+    assert said in (await service.refused("ImportFlags", request))[1]

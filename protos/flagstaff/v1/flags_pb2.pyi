@@ -1635,6 +1635,7 @@ class ImportFlagsRequest(_message.Message):
     LENIENT_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
     REPLACE_VARIANTS_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     environment: _builtins.str
@@ -1650,6 +1651,12 @@ class ImportFlagsRequest(_message.Message):
     replace_variants: _builtins.bool
     """Allows a variant that other environments serve too to get another value."""
     @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentDocument]:
+        """Further environments of the project that the same commit brings to documents of their own, in the same way. What
+        environments share of a flag is as the last of them says, so a variant that all of them have dropped goes.
+        """
+
+    @_builtins.property
     def options(self) -> _common_pb2.WriteOptions: ...
     def __init__(
         self,
@@ -1661,15 +1668,41 @@ class ImportFlagsRequest(_message.Message):
         lenient: _builtins.bool = ...,
         replace: _builtins.bool = ...,
         replace_variants: _builtins.bool = ...,
+        others: _abc.Iterable[Global___EnvironmentDocument] | None = ...,
         options: _common_pb2.WriteOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "environment", b"environment", "lenient", b"lenient", "name", b"name", "options", b"options", "project", b"project", "replace", b"replace", "replace_variants", b"replace_variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "environment", b"environment", "lenient", b"lenient", "name", b"name", "options", b"options", "others", b"others", "project", b"project", "replace", b"replace", "replace_variants", b"replace_variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportFlagsRequest: _TypeAlias = ImportFlagsRequest  # noqa: Y015
+
+@_typing.final
+class EnvironmentDocument(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    document: _builtins.bytes
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        document: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "environment", b"environment", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentDocument: _TypeAlias = EnvironmentDocument  # noqa: Y015
 
 @_typing.final
 class ImportFlagsResponse(_message.Message):
@@ -1680,6 +1713,7 @@ class ImportFlagsResponse(_message.Message):
     UPDATED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
+    ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     format: Global___DocumentFormat.ValueType
     unchanged: _builtins.int
@@ -1692,6 +1726,10 @@ class ImportFlagsResponse(_message.Message):
     @_builtins.property
     def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
+    def environments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportedEnvironment]:
+        """The same of every environment of the request, its own first."""
+
+    @_builtins.property
     def result(self) -> _common_pb2.WriteResult: ...
     def __init__(
         self,
@@ -1701,15 +1739,59 @@ class ImportFlagsResponse(_message.Message):
         updated: _abc.Iterable[_builtins.str] | None = ...,
         removed: _abc.Iterable[_builtins.str] | None = ...,
         unchanged: _builtins.int = ...,
+        environments: _abc.Iterable[Global___ImportedEnvironment] | None = ...,
         result: _common_pb2.WriteResult | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "removed", b"removed", "result", b"result", "unchanged", b"unchanged", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "environments", b"environments", "format", b"format", "removed", b"removed", "result", b"result", "unchanged", b"unchanged", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportFlagsResponse: _TypeAlias = ImportFlagsResponse  # noqa: Y015
+
+@_typing.final
+class ImportedEnvironment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    UPDATED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    format: Global___DocumentFormat.ValueType
+    unchanged: _builtins.int
+    @_builtins.property
+    def created(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def updated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What differs there, as in the result, but for what its flags get from what environments share."""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        format: Global___DocumentFormat.ValueType = ...,
+        created: _abc.Iterable[_builtins.str] | None = ...,
+        updated: _abc.Iterable[_builtins.str] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+        unchanged: _builtins.int = ...,
+        changes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "created", b"created", "environment", b"environment", "format", b"format", "removed", b"removed", "unchanged", b"unchanged", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedEnvironment: _TypeAlias = ImportedEnvironment  # noqa: Y015
 
 @_typing.final
 class ExportFlagsRequest(_message.Message):
