@@ -24,6 +24,8 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "management": "10,000 flags with a past: start, lists, history, commits",
     "commits": "commits a second on both databases, and how soon they are served elsewhere",
     "meanwhile": "evaluation's latencies while commits, bulk edits and verifications run",
+    "metrics": "observations a second and core into SQLite, and what a verdict costs",
+    "guards": "a breach's arrival to the rolled-back value at a client that watches",
     "audit": "entries that a verification reads a second",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
