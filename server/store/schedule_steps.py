@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
 
 from server.core.change_requests.codec import read_value, write_value
 from server.core.errors import Conflict, StoreCorrupt
@@ -15,6 +15,7 @@ from server.core.schedules.machine import OUTCOMES, Happening, Progress, Step
 from server.store import schedule_tables as tables
 from server.store.mapping import compact
 from server.store.occurrences import Occurrence, note
+from server.store.statements import insert_rows
 
 KIND: Final = "schedule"
 """As the audit trail names its subjects of this kind."""
@@ -64,22 +65,20 @@ def keep_step(connection: Connection, about: About, step: Step, *, request_id: s
         details["conflicts"] = write_value(step.conflicts)
     if step.revisions:
         details["revisions"] = dict(step.revisions)
-    connection.execute(
-        insert(tables.schedule_steps),
-        {
-            "project": about.project,
-            "schedule": about.id,
-            "number": progress.step_count,
-            "happening": step.happening.value,
-            "actor": step.actor,
-            "text": step.text,
-            "content_number": progress.content_number,
-            "request_id": request_id,
-            "instant": step.instant if is_outcome else None,
-            "details": compact(details),
-            "at": step.at,
-        },
-    )
+    row = {
+        "project": about.project,
+        "schedule": about.id,
+        "number": progress.step_count,
+        "happening": step.happening.value,
+        "actor": step.actor,
+        "text": step.text,
+        "content_number": progress.content_number,
+        "request_id": request_id,
+        "instant": step.instant if is_outcome else None,
+        "details": compact(details),
+        "at": step.at,
+    }
+    insert_rows(connection, tables.schedule_steps, [row])
     environments = sorted(about.lines)
     told: dict[str, Any] = {
         "state": progress.state.value,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from server.core.change_requests.codec import read_value
 from server.core.errors import StoreCorrupt
@@ -14,6 +14,7 @@ from server.core.schedules.fields import Field
 from server.core.schedules.machine import Happening, State
 from server.core.schedules.timing import Timing
 from server.store import schedule_tables as tables
+from server.store.statements import Statement
 
 _COLUMNS: Final = tables.schedules.c
 _SUBJECTS: Final = tables.schedule_subjects.c
@@ -48,12 +49,26 @@ def save_fields(connection: Connection, *, project: str, id: str, fields: Collec
         connection.execute(insert(tables.schedule_subjects), rows)
 
 
+_READ_FIELDS: Final = Statement(
+    select(_SUBJECTS.environment, _SUBJECTS.kind, _SUBJECTS.key, _SUBJECTS.field).where(
+        _SUBJECTS.project == bindparam("of"), _SUBJECTS.schedule == bindparam("id")
+    )
+)
+
+
 def read_fields(connection: Connection, *, project: str, id: str) -> frozenset[Field]:
     """What a schedule sets."""
-    query = select(_SUBJECTS.environment, _SUBJECTS.kind, _SUBJECTS.key, _SUBJECTS.field).where(
-        _SUBJECTS.project == project, _SUBJECTS.schedule == id
-    )
-    return frozenset(Field(*row) for row in connection.execute(query))
+    return frozenset(Field(*row) for row in _READ_FIELDS.all(connection, of=project, id=id))
+
+
+_EXECUTED_ABOUT: Final = Statement(
+    select(_SUBJECTS.schedule, _SUBJECTS.field)
+    .join(tables.schedule_steps, _STEPS.schedule == _SUBJECTS.schedule)
+    .where(_STEPS.project == bindparam("of"), _SUBJECTS.project == bindparam("of"))
+    .where(_SUBJECTS.environment == bindparam("place"), _SUBJECTS.kind == bindparam("kind_"))
+    .where(_SUBJECTS.key == bindparam("key_"), _STEPS.instant == bindparam("at", type_=_STEPS.instant.type))
+    .where(_STEPS.happening == Happening.EXECUTED.value)
+)
 
 
 def executed_about(
@@ -62,16 +77,8 @@ def executed_about(
     """Schedules that were executed for an instant and set something of the same things: id -> what of those."""
     found: dict[str, set[Field]] = {}
     for environment, kind, key in {each.thing for each in fields}:
-        query = (
-            select(_SUBJECTS.schedule, _SUBJECTS.field)
-            .join(
-                tables.schedule_steps, (_STEPS.project == _SUBJECTS.project) & (_STEPS.schedule == _SUBJECTS.schedule)
-            )
-            .where(_SUBJECTS.project == project, _SUBJECTS.environment == environment)
-            .where(_SUBJECTS.kind == kind, _SUBJECTS.key == key)
-            .where(_STEPS.instant == instant, _STEPS.happening == Happening.EXECUTED.value)
-        )
-        for schedule, field in connection.execute(query):
+        rows = _EXECUTED_ABOUT.all(connection, of=project, place=environment, kind_=kind, key_=key, at=instant)
+        for schedule, field in rows:
             found.setdefault(schedule, set()).add(Field(environment, kind, key, field))
     return found
 

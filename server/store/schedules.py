@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from server.core.change_requests.codec import Content, read_content, read_value, write_value
 from server.core.errors import NotFound, Stale, StoreCorrupt, TooLarge
@@ -19,6 +19,7 @@ from server.store.change_requests import Versions, read_base, write_base
 from server.store.mapping import compact
 from server.store.schedule_steps import About, forget_steps, keep_step
 from server.store.schedule_subjects import save_fields
+from server.store.statements import Statement
 
 _COLUMNS: Final = tables.schedules.c
 _SUBJECTS: Final = tables.schedule_subjects.c
@@ -103,6 +104,19 @@ def insert_schedule(
     _forget_closed(connection, schedule.project, keep=bounds.closed_max)
 
 
+_CHANGING: Final = (
+    *("state", "title", "cause", "content", "base", "lines", "timing", "progress"),
+    *("step_count", "due_at", "wake_at", "updated_at"),
+)
+_GO_ON: Final = Statement(
+    update(tables.schedules)
+    .where(_COLUMNS.project == bindparam("of"), _COLUMNS.id == bindparam("named"))
+    .where(_COLUMNS.step_count == bindparam("known"))
+    .values({name: bindparam(name, type_=_COLUMNS[name].type) for name in _CHANGING})
+    .returning(_COLUMNS.id)
+)
+
+
 def save_step(
     connection: Connection,
     before: StoredSchedule,
@@ -113,12 +127,8 @@ def save_step(
     bounds: Bounds = BOUNDS,
 ) -> None:
     """Keep what happened to a schedule. Errors: Stale when something else happened to it since it was read."""
-    changed = connection.execute(
-        update(tables.schedules)
-        .where(_is(before.project, before.id), _COLUMNS.step_count == before.progress.step_count)
-        .values(**_row(after))
-    )
-    if changed.rowcount != 1:
+    known = {"of": before.project, "named": before.id, "known": before.progress.step_count}
+    if _GO_ON.first(connection, **known, **_row(after)) is None:
         raise Stale(f"schedule {before.id} went on meanwhile; read it again and repeat")
     if step.happening is Happening.UPDATED:
         save_fields(connection, project=after.project, id=after.id, fields=after.fields)

@@ -111,4 +111,5 @@ _EDITS: Final[Mapping[type[Any], Callable[[Any], tuple[str, ...]]]] = {
     edits.SetVariants: lambda edit: tuple(f"variants/{name}" for name in (*edit.put, *edit.remove)),
     edits.ArchiveFlag: lambda _edit: ("archived_at",),
     edits.RestoreFlag: lambda _edit: ("archived_at",),
+    edits.SettleTimeline: lambda _edit: ("timeline",),
 }

@@ -80,15 +80,11 @@ class Executing:
         if ids:
             failpoints.reach("schedules.claimed")
         for id in ids:
-            savepoint = connection.begin_nested()
             try:
                 self._carry_on_one(connection, now, project, id)
             except StoreCorrupt as error:
-                savepoint.rollback()
                 log.error("a schedule cannot be read; the others go on", extra={"id": id, "error": str(error)})
                 postpone(connection, project=project, id=id, until=now + DAMAGED_RETRY)
-            else:
-                savepoint.commit()
         if ids:
             failpoints.reach("schedules.before_commit")
         return len(ids)
@@ -124,9 +120,11 @@ class Executing:
             self._refuse_overlap(connection, schedule, due_at)
             written = self._execute(connection, schedule, self._maker(schedule), now, actor=actor, instant=due_at)
         except (InTheWayHere, FlagstaffError) as error:
-            if isinstance(error, StoreUnavailable | StoreCorrupt):
+            if isinstance(error, StoreUnavailable):
                 raise
             savepoint.rollback()
+            if isinstance(error, StoreCorrupt):
+                raise
             conflict = error.conflict if isinstance(error, InTheWayHere) else conflict_of(error)
             self._conflicted(connection, schedule, conflict, now, due_at=due_at, following=following)
             return
