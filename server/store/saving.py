@@ -22,7 +22,7 @@ from server.store.locks import NO_KEY, Key
 from server.store.mapping import FlagText, parse
 from server.store.neighbourhood import Neighbourhood, is_placeholder
 from server.store.standing import Standing, read_standing
-from server.store.statements import delete_rows, insert_rows, update_rows
+from server.store.statements import delete_rows, insert_rows, together, update_rows
 from server.store.sync_sizes import SyncCount, note_counts
 
 TAG_SEPARATOR: Final = "\x1f"
@@ -177,29 +177,23 @@ def save_records(
     The project's trail and events end as `standing` says. `totals` has the bytes of each environment's flags, where
     these are counted.
     """
+    standing = standing or read_standing(connection, cause.project)
     counters: dict[str, dict[str, int | None]] = {
         record.environment: {"revision": record.revision} for record in records if record.environment
     }
     if totals is not None:
         counters = {key: {**counter, "sync_total": totals[key]} for key, counter in counters.items()}
-    update_rows(
-        connection,
-        tables.environments,
-        [{"project": cause.project, "key": key, **counter} for key, counter in counters.items()],
-    )
+    counted = [{"project": cause.project, "key": key, **counter} for key, counter in counters.items()]
     touched = [_revision_row(cause, record) for record in records if record.environment]
-    insert_rows(connection, tables.revisions, touched)
-    failpoints.reach("commit.saved")
-    standing = standing or read_standing(connection, cause.project)
     entries = [_entry(cause, record) for record in records]
-    append_entries(connection, cause.project, entries=entries, standing=standing)
-    failpoints.reach("commit.audited")
-    announce(
-        connection,
-        cause.project,
-        announcements=[_announcement(cause, record, damaged=damaged) for record in records],
-        standing=standing,
-    )
+    announcements = [_announcement(cause, record, damaged=damaged) for record in records]
+    with together(connection):
+        update_rows(connection, tables.environments, counted)
+        insert_rows(connection, tables.revisions, touched)
+        failpoints.reach("commit.saved")
+        append_entries(connection, cause.project, entries=entries, standing=standing)
+        failpoints.reach("commit.audited")
+        announce(connection, cause.project, announcements=announcements, standing=standing)
 
 
 def separated(tags: Sequence[str]) -> str:

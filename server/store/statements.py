@@ -6,12 +6,15 @@ is the driver's, which `writing` and `reading` translate.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Dialect, Table, and_, bindparam, delete, insert, update
 from sqlalchemy.sql import ClauseElement
+
+from server.store.columns import POSTGRESQL
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,22 @@ def _spell(statement: ClauseElement, dialect: Dialect) -> _Spelled:
         if not bind.required
     }
     return _Spelled(compiled.string, compiled.positiontup and tuple(compiled.positiontup), fixed, processors)
+
+
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
+    """Run the block's statements, of which nothing is read, without waiting for each one's answer, where that can be.
+
+    All have run when the block ends. Errors: the driver's, of the first one that failed, at the block's end at the
+    latest.
+    """
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == POSTGRESQL:
+        # One way to the server and back for all of them.
+        with driver.pipeline():
+            yield
+    else:
+        yield
 
 
 _OWN: Final = "own_"

@@ -10,17 +10,19 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, make_url, select, text
 
 from server.core.changes import PutFlag
-from server.core.errors import FlagstaffError, InvalidRequest, StoreUnavailable
+from server.core.errors import FlagstaffError, InvalidRequest, StoreCorrupt, StoreUnavailable
+from server.store import tables
 from server.store.engine import open_engine, reading, watching, writing
 from server.store.flagsets import load_documents, stream_documents
 from server.store.kinds import Transaction
 from server.store.postgresql import PostgreSQL
 from server.store.postgresql_driver import ANSWER_MAX_S, SILENCE_MAX_S
+from server.store.statements import insert_rows, together
 from tests import postgres
-from tests.store.definitions import ON_POSTGRESQL, another, at, behind_our_back, flag, put, stored
+from tests.store.definitions import NOW, ON_POSTGRESQL, another, at, behind_our_back, flag, put, stored
 
 pytestmark = ON_POSTGRESQL
 
@@ -227,6 +229,27 @@ def test_a_silent_server_is_given_up(shop: Engine) -> None:
         connection.execute(text("SELECT pg_sleep(30)"))
 
     assert {} == stored(shop).flags
+
+
+def test_of_statements_that_run_together_the_first_failure_is_told(shop: Engine) -> None:
+    """It ends the transaction with all that was done in it, and the connection goes on."""
+    row = {"project": "shop", "id": "one", "digest": "", "environment": "", "revision": 1, "unchanged": False}
+    sound, broken = {**row, "at": NOW}, {**row, "id": "two", "project": "nowhere", "at": NOW}
+
+    with (
+        pytest.raises(StoreCorrupt, match="a rule of the schema refused"),
+        writing(shop) as connection,
+        together(connection),
+    ):
+        insert_rows(connection, tables.requests, [sound])
+        insert_rows(connection, tables.requests, [broken])
+        insert_rows(connection, tables.requests, [{**sound, "id": "three"}])
+
+    with writing(shop) as connection:
+        assert [] == connection.execute(select(tables.requests.c.id)).all()
+        with together(connection):
+            insert_rows(connection, tables.requests, [sound, {**sound, "id": "three"}])
+        assert ["one", "three"] == list(connection.execute(select(tables.requests.c.id)).scalars())
 
 
 class Asked:
