@@ -364,7 +364,7 @@ class ScheduleStep(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     happening: _builtins.str
-    """created, updated, rescheduled, approved, cancelled, due_soon; and of instants: executed, conflicted, skipped, missed."""
+    """created, updated, rescheduled, approved, cancelled, due_soon; and of instants: executed, conflicted, skipped, failed (missed)."""
     actor: _builtins.str
     text: _builtins.str
     content_version: _builtins.int

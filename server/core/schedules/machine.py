@@ -53,11 +53,11 @@ class Happening(StrEnum):
     EXECUTED = "executed"
     CONFLICTED = "conflicted"
     SKIPPED = "skipped"
-    MISSED = "missed"
+    FAILED = "failed"
     """An instant passed while nobody was there, and that is to stop the schedule."""
 
 
-OUTCOMES: Final = frozenset({Happening.EXECUTED, Happening.CONFLICTED, Happening.SKIPPED, Happening.MISSED})
+OUTCOMES: Final = frozenset({Happening.EXECUTED, Happening.CONFLICTED, Happening.SKIPPED, Happening.FAILED})
 """What can become of an instant; each has one of them."""
 
 _RESTING: Final = (State.CONFLICTED, State.FAILED, State.SKIPPED)
@@ -72,11 +72,11 @@ ARROWS: Final[Mapping[tuple[State, Happening], State]] = {
     (State.PENDING, Happening.DUE_SOON): State.PENDING,
     (State.PENDING, Happening.CONFLICTED): State.CONFLICTED,
     (State.PENDING, Happening.SKIPPED): State.SKIPPED,
-    (State.PENDING, Happening.MISSED): State.FAILED,
+    (State.PENDING, Happening.FAILED): State.FAILED,
 }
 """(state, what happens) -> state, when no further instant follows. What is not here cannot happen."""
 
-_GOING_ON: Final = OUTCOMES - {Happening.MISSED}
+_GOING_ON: Final = OUTCOMES - {Happening.FAILED}
 """After these a schedule with a further instant waits for it."""
 
 _DROPPING: Final = frozenset({Happening.UPDATED, Happening.RESCHEDULED})
@@ -179,7 +179,7 @@ def _detailed(after: Progress, step: Step) -> Progress:
             return replace(after, reminded_of=step.instant)
         case Happening.EXECUTED:
             return replace(after, run_count=after.run_count + 1, ran_at=step.at, conflicts=(), note="")
-        case Happening.CONFLICTED | Happening.SKIPPED | Happening.MISSED | Happening.CANCELLED:
+        case Happening.CONFLICTED | Happening.SKIPPED | Happening.FAILED | Happening.CANCELLED:
             return replace(after, conflicts=step.conflicts, note=step.text)
     return after
 

@@ -108,7 +108,7 @@ class Executing:
         following = next_due(timing, max(now, due_at))
         late = is_missed(timing, due_at, now)
         if late and timing.missed is not Missed.RUN:
-            happening = Happening.SKIPPED if timing.missed is Missed.SKIP else Happening.MISSED
+            happening = Happening.SKIPPED if timing.missed is Missed.SKIP else Happening.FAILED
             text = f"its instant was missed by {_duration(now - due_at)}, more than its {timing.grace_s} s of grace"
             step = Step(happening, SERVER, now, text, instant=due_at, due_at=following)
             self._go_on(connection, schedule, step)

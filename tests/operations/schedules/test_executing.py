@@ -106,7 +106,7 @@ def test_a_recurrence_comes_again(one: Shop) -> None:
     [
         (Missed.RUN, Happening.EXECUTED, State.PENDING, True),
         (Missed.SKIP, Happening.SKIPPED, State.PENDING, False),
-        (Missed.FAIL, Happening.MISSED, State.FAILED, False),
+        (Missed.FAIL, Happening.FAILED, State.FAILED, False),
     ],
 )
 def test_instants_that_were_missed(one: Shop, missed: Missed, outcome: Happening, state: State, enabled: bool) -> None:
