@@ -52,6 +52,9 @@ class Key:
     bypasser: Principal | None = None
     """Who steps over locks in an emergency, where they may and gave a reason."""
 
+    only_tries: bool = False
+    """Nothing is kept of it, so nobody is in anybody's way."""
+
 
 NO_KEY: Final = Key()
 
@@ -104,6 +107,8 @@ def check_locks(connection: Connection, why: Why, environment: str, events: Sequ
 
     A kill is never held up. Errors: Refused when a flag is locked.
     """
+    if why.key.only_tries:
+        return ()
     touched = {event.key for event in events if event.kind == "flag" and not is_kill(event)}
     warnings: list[str] = []
     for flag, lock in sorted(_locks(connection, why.project, environment, flags=touched).items()):
@@ -112,7 +117,7 @@ def check_locks(connection: Connection, why: Why, environment: str, events: Sequ
         if lock.locks and not _may_step_over(why.key, Scope(why.project, environment)):
             raise Refused(
                 f"{named(lock.holder)} runs on flag {flag!r} in {environment!r} and keeps others from changing it; "
-                "pause or end it first, turn the flag off where something burns, or bypass the lock with a reason"
+                "end it first, turn the flag off where something burns, or bypass the lock with a reason"
             )
         warnings.append(f"{named(lock.holder)} runs on flag {flag} in {environment} and goes on with it")
     return tuple(warnings)

@@ -149,7 +149,7 @@ def try_plan(writer: Writer, connection: Connection, stored: StoredRelease, by: 
         move, sight = Move(Direction.FORWARD, -1, index), Foresight(by.write.now)
         content = _content(stored.release, move, current, current, sight=sight)
         if content.parts:
-            why = _why(stored, by, "tried", "")
+            why = replace(_why(stored, by, "tried", ""), key=Key(stored.holder, only_tries=True))
             tried = try_content(connection, content, why, permit=writer.access(by.write))
     return tried or Tried({}, {}, {}, {})
 
