@@ -41,7 +41,12 @@ SPREAD_S: Final = 1.2
 
 PATIENCE_S: Final = 60.0
 FAILPOINTS: Final = ("schedules.claimed", "schedules.applied", "schedules.before_commit", "schedules.after_commit")
-ROUND: Final = (*FAILPOINTS, "catch-up", "killed at random", "asleep", "clocks set")
+ROUND: Final = (
+    *("schedules.applied", "killed at random", "schedules.after_commit", "asleep", "clocks set"),
+    *("schedules.claimed", "schedules.before_commit", "catch-up"),
+)
+"""What happens in turn; the first five are what the suite has time for."""
+
 ROOT: Final = Path(__file__).parents[2]
 
 

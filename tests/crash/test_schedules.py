@@ -36,9 +36,9 @@ BROKEN = [
 
 
 def test_schedules_survive() -> None:
-    """The quick form of the proof: every way of hurting once, on the two kinds of database in turn."""
+    """The quick form of the proof: the main ways of hurting once, on the two kinds of database in turn."""
     required_url()
-    command = [sys.executable, "-m", "scripts._prove", "schedules", "--quick", "--cycles", "8"]
+    command = [sys.executable, "-m", "scripts._prove", "schedules", "--quick", "--cycles", "5"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
     assert 0 == done.returncode, done.stdout + done.stderr
