@@ -189,8 +189,10 @@ class Follower:
             log.error("the database cannot be used; serving goes on with what was loaded", extra={"error": str(error)})
         serving = self._holder.serving
         if self._holder.loaded:
+            if serving.stale_since is None or serving.stale_because != str(error):
+                since = serving.stale_since or time.time()
+                self._holder.serving = replace(serving, stale_since=since, stale_because=str(error))
             if serving.stale_since is None:
-                self._holder.serving = Serving(serving.snapshots, serving.aliases, stale_since=time.time())
                 self._changed([])
             return
         if self._kept is None:
@@ -201,7 +203,7 @@ class Follower:
         if found:
             snapshots = {kept.snapshot.flag_set: kept.snapshot for kept in found}
             since = min(kept.written_at for kept in found).timestamp()
-            self._holder.serving = Serving(snapshots, _aliases(snapshots), stale_since=since)
+            self._holder.serving = Serving(snapshots, _aliases(snapshots), since, str(error))
             self._holder.loaded = True
             log.warning("serving last known good flag sets", extra={"flag_sets": sorted(snapshots)})
             self._changed([])

@@ -21,6 +21,9 @@ class Serving:
     stale_since: float | None = None
     """Seconds since 1970 when the database was last seen, while it is gone; None while it is there."""
 
+    stale_because: str = ""
+    """Why it cannot be used, while it is gone."""
+
 
 class Holder:
     """The one place that evaluation reads from. `serving` is replaced by one assignment."""

@@ -15,6 +15,7 @@ from server.core.changes import (
     Change,
     CreateEnvironment,
     CreateProject,
+    DeleteEnvironment,
     DeleteProject,
     Preview,
     UpdateEnvironment,
@@ -209,7 +210,7 @@ def _commit_part(connection: Connection, order: Order, part: Part) -> Committed:
     check_versions(connection, before.environment, expected=part.expected_versions)
     check_flag_versions(connection, order.project, expected=part.expected_flags)
     subjects = subjects_of(part.changes)
-    near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(part))
+    near = load_neighbourhood(connection, before.environment, subjects=subjects, whole=_concerns_all(order, part))
     refuse_damaged(near, part.changes)
     key_lists = bring_keys(connection, before.environment, near.flag_set.segments, changes=part.changes)
     if order.observe is not observe_nothing:
@@ -251,7 +252,10 @@ def _commit_project(connection: Connection, order: Order, part: Part) -> Committ
     return Committed(0, events, Touched(0))
 
 
-def _concerns_all(part: Part) -> bool:
+def _concerns_all(order: Order, part: Part) -> bool:
+    # What is deleted goes unread, unless somebody wants to see what it did.
+    if order.observe is not observe_nothing and any(isinstance(change, DeleteEnvironment) for change in part.changes):
+        return True
     # Under another bucketing every flag is written out in another way, and must be sound there too.
     return any(isinstance(change, UpdateEnvironment) and change.bucketing is not None for change in part.changes)
 

@@ -119,6 +119,8 @@ def _health_routes(
         }
         if tells_all:
             snapshots = serving.snapshots.items()
+            if serving.stale_because:
+                body["staleBecause"] = serving.stale_because
             body["flagSets"] = {name: {"revision": each.revision, "flags": len(each.flags)} for name, each in snapshots}
         return JSONResponse(body, status_code=200 if ready else 503)
 

@@ -1,9 +1,10 @@
 """Following a real database file: commits arrive, only what they touched is compiled again, absence is outlived."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,27 @@ def test_serves_on_when_the_database_goes_away(tmp_path: Path) -> None:
         away.rename(database.path)
         eventually(lambda: holder.serving.stale_since is None)
         assert "on" == variant(holder, "a")
+
+
+def test_a_newer_program_was_here(tmp_path: Path) -> None:
+    """During a rolling upgrade: one of the old version that connects anew serves on, and says what is the matter."""
+    database = Database(tmp_path)
+    database.put(PutFlag(boolean("a")))
+    with following(open_engine(database.url)) as holder:
+        eventually(lambda: holder.ready)
+        database.engine.dispose()
+        with closing(sqlite3.connect(database.path)) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            connection.commit()
+        assert holder.serving.stale_since is None
+        away = tmp_path / "away.db"
+        database.path.rename(away)
+        eventually(lambda: holder.serving.stale_since is not None)
+        since = holder.serving.stale_since
+        away.rename(database.path)
+        eventually(lambda: "was made by a newer Flagstaff" in holder.serving.stale_because)
+
+        assert (since, "on") == (holder.serving.stale_since, variant(holder, "a"))
 
 
 def test_damaged_database_leaves_what_was_loaded(tmp_path: Path) -> None:

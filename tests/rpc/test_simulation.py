@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from protos.flagstaff.v1 import common_pb2 as common
+from protos.flagstaff.v1 import environments_pb2 as environments
 from protos.flagstaff.v1 import flags_pb2 as flags
 from protos.flagstaff.v1 import simulation_pb2 as messages
 from server.core.changes import PutFlag, PutSegment
@@ -204,6 +205,19 @@ async def test_a_write_of_another_service_is_simulated(serve: Serve, filled: Eng
     assert [messages.InTheWay.KIND_STALE] == [each.kind for each in reply.in_the_way]
     assert {("off", "on"), ("on", "on")} == moves
     assert before == at(filled).revision
+
+
+async def test_what_is_deleted_moves_everybody(serve: Serve, filled: Engine) -> None:
+    """An environment takes its flags along: every unit of the sample goes from what it gets to nothing."""
+    request = messages.SimulateRequest(project="shop")
+    request.write.Pack(
+        environments.DeleteEnvironmentRequest(project="shop", environment="production", confirm="production")
+    )
+    reply = await _simulated(serve, filled, request)
+    moved = {each.flag_key: {move.after.kind for move in each.moves} for each in reply.environments[0].flags}
+
+    assert ["production"] == [each.environment for each in reply.environments]
+    assert moved and {messages.SimulatedArm.KIND_ABSENT} == set().union(*moved.values())
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ async def get(
     """Ask a server whose database has been gone for a time."""
     holder = holder_of(sample())
     since = None if stale_s is None else NOW - stale_s
-    holder.serving = Serving(holder.serving.snapshots, stale_since=since)
+    why = "" if stale_s is None else "the schema was made by a newer Flagstaff"
+    holder.serving = Serving(holder.serving.snapshots, stale_since=since, stale_because=why)
     app = make_app(holder, Hub(), clock=fake_clock, leaving=lambda: leaving, options=options or WebOptions())
     async with client_of(app) as client:
         return await client.get(path)
@@ -39,6 +40,14 @@ async def test_fresh_enough(stale_s: float | None, max_staleness_s: float | None
     response = await get("/readyz", options=WebOptions(max_staleness_s=max_staleness_s), stale_s=stale_s)
 
     assert (status, status == 200) == (response.status_code, response.json()["ready"])
+
+
+async def test_why_it_is_stale_is_told() -> None:
+    """Whoever looks at a server that goes on without its database sees the reason; while it is there, there is none."""
+    stale, fresh = [(await get("/readyz", stale_s=stale_s)).json() for stale_s in (30.0, None)]
+
+    assert "the schema was made by a newer Flagstaff" == stale["staleBecause"]
+    assert "staleBecause" not in fresh
 
 
 async def test_leaving_is_not_ready() -> None:

@@ -11,7 +11,7 @@ from server.core.audit import canonical_json
 from server.core.definitions.flagsets import affected
 from server.core.evaluation.snapshot import CompiledFlag
 from server.core.evaluation.snapshots import compile_flags
-from server.core.events import EnvironmentUpdated, Event
+from server.core.events import EnvironmentDeleted, EnvironmentUpdated, Event
 from server.core.flagsets import FlagSet
 from server.core.limits import SIMULATED_EVALUATIONS_MAX
 from server.core.references import Target
@@ -148,6 +148,8 @@ def _touched(before: FlagSet, after: FlagSet, events: Iterable[Event]) -> frozen
         if isinstance(event, EnvironmentUpdated) and event.before.bucketing is not event.after.bucketing:
             # Another bucketing concerns every flag.
             touched.update(("flag", key) for key in before.flags.keys() | after.flags.keys())
+        if isinstance(event, EnvironmentDeleted):
+            touched.update(("flag", key) for key in before.flags)
     return frozenset(touched)
 
 
