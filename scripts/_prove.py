@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tests.calendar import proof as calendar
 from tests.crash import abuse, backups, commits, outage, poison, schedules, soak, storm
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
@@ -16,6 +17,7 @@ from tests.fuzz import proof as fuzz
 PROOFS: Final[Mapping[str, Proof]] = {
     "abuse": abuse.prove,
     "backups": backups.prove,
+    "calendar": calendar.prove,
     "commits": commits.prove,
     "fuzz": fuzz.prove,
     "outage": outage.prove,
