@@ -27,6 +27,7 @@ from server.core.errors import (
 )
 from server.core.events import Event, ProjectCreated
 from server.core.policies import Permit, needs_approval
+from server.operations.launch_plans.touching import touched_plans
 from server.operations.requesting import content_from, open_request
 from server.operations.schedules.touching import touched_schedules
 from server.store.change_request_steps import check_known, find_known
@@ -161,7 +162,8 @@ class Writer:
         if not any(written.events.values()):
             return ()
         with reading(self.engine) as connection:
-            return touched_schedules(connection, project, written.events)
+            schedules = touched_schedules(connection, project, written.events)
+            return (*schedules, *touched_plans(connection, project, written.events))
 
     def access(self, write: Write) -> Permit:
         """Who may, and nothing else."""

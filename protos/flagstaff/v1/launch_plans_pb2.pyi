@@ -523,7 +523,7 @@ class LaunchConflict(_message.Message):
         KIND_MOVED: LaunchConflict._Kind.ValueType  # 5
         """Somebody else has changed what it would change."""
         KIND_OVERLAP: LaunchConflict._Kind.ValueType  # 6
-        """Another plan or a change request would change the same thing."""
+        """Another plan, a schedule, a release or a change request would change the same thing."""
         KIND_FROZEN: LaunchConflict._Kind.ValueType  # 7
         """Its environment is frozen then."""
         KIND_OUTSIDE: LaunchConflict._Kind.ValueType  # 8
@@ -545,7 +545,7 @@ class LaunchConflict(_message.Message):
     KIND_MOVED: LaunchConflict.Kind.ValueType  # 5
     """Somebody else has changed what it would change."""
     KIND_OVERLAP: LaunchConflict.Kind.ValueType  # 6
-    """Another plan or a change request would change the same thing."""
+    """Another plan, a schedule, a release or a change request would change the same thing."""
     KIND_FROZEN: LaunchConflict.Kind.ValueType  # 7
     """Its environment is frozen then."""
     KIND_OUTSIDE: LaunchConflict.Kind.ValueType  # 8

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from server.core.access import Principal, Scope, allowing
+from server.core.access import Grant, Principal, Role, Scope, allowing
 from server.core.change_requests.approvals import WhoIs
 from server.core.change_requests.machine import State as RequestState
 from server.core.definitions.flags import write_flag
@@ -34,7 +34,9 @@ from server.operations.launch_plans.commits import (
 from server.operations.requesting import lines_of
 from server.store.change_requests import Versions, Wanted, list_requests
 from server.store.launch_plans import find_overlaps
+from server.store.locks import Key, find_lock
 from server.store.saving import Cause
+from server.store.schedule_subjects import pending_about
 from server.store.versions import Thing
 
 
@@ -57,7 +59,7 @@ class ConflictKind(StrEnum):
     """Somebody else has changed what it would change."""
 
     OVERLAP = "overlap"
-    """Another plan or a change request would change the same thing."""
+    """Another plan, a schedule, a release or a change request would change the same thing."""
 
     FROZEN = "frozen"
     """Its environment is frozen then."""
@@ -75,6 +77,9 @@ class ConflictKind(StrEnum):
 IN_THE_WAY: Final = frozenset({ConflictKind.PAST, ConflictKind.INVALID, ConflictKind.MISSING, ConflictKind.PERMISSION})
 """With one of these a plan is not started: it would not come through. The others may still be settled."""
 
+
+_ANY: Final = Key(bypasser=Principal("foresight", (Grant(Role.BYPASS),)))
+"""What is only tried steps over locks: a release that runs now may be over by then, and is told of."""
 
 _OTHERS_MAX: Final = 100
 """Change requests of an environment that are compared."""
@@ -179,7 +184,9 @@ def _try(connection: Connection, look: Look, tick: Tick, found: Foresight) -> Ma
 
     savepoint = connection.begin_nested()
     try:
-        made = commit_tick(connection, tick, Cause(look.project, actor_of(look.id), look.now, "", "", ""), permit=ask)
+        made = commit_tick(
+            connection, tick, Cause(look.project, actor_of(look.id), look.now, "", "", "", _ANY), permit=ask
+        )
     except (StoreUnavailable, StoreCorrupt):
         raise
     except FlagstaffError as error:
@@ -239,7 +246,24 @@ def _others(connection: Connection, look: Look, things: Things) -> list[PlanConf
     for other in find_overlaps(connection, project=look.project, id=look.id, things=things):
         told = f"launch plan {other.id} ({other.name}) changes {other.kind} {other.key!r} in {other.environment!r}, too"
         conflicts.append(PlanConflict(ConflictKind.OVERLAP, told, environment=other.environment))
-    return [*conflicts, *_requests(connection, look, things)]
+    for schedule in pending_about(connection, project=look.project, things=things):
+        first = min(schedule.fields)
+        told = f"schedule {schedule.id} is to change {first.described} in {first.environment!r}, too"
+        conflicts.append(PlanConflict(ConflictKind.OVERLAP, told, environment=first.environment))
+    return [*conflicts, *_locks(connection, look, things), *_requests(connection, look, things)]
+
+
+def _locks(connection: Connection, look: Look, things: Things) -> list[PlanConflict]:
+    """Flags that something moves already: a release that runs, which may have its flag to itself."""
+    conflicts = []
+    for environment, each in things.items():
+        for key in sorted(key for kind, key in each if kind == "flag"):
+            lock = find_lock(connection, look.project, environment=environment, flag=key)
+            if lock is not None:
+                refuses = ", which refuses other changes while it runs" if lock.locks else ""
+                told = f"flag {key!r} in {environment!r} is moved by {lock.holder}{refuses}"
+                conflicts.append(PlanConflict(ConflictKind.OVERLAP, told, environment=environment))
+    return conflicts
 
 
 def _requests(connection: Connection, look: Look, things: Things) -> list[PlanConflict]:

@@ -17,8 +17,9 @@ from server.core.launch_plans.machine import State
 from server.core.launch_plans.plan import Check, Missed, Moved, Outside
 from server.operations.launch_plans.running import LOOK_AGAIN, Running
 from server.scheduling.launch_plans import DueLaunchPlans
-from server.store.engine import reading
+from server.store.engine import reading, writing
 from server.store.launch_plans import first_plan_at
+from server.store.locks import take_locks
 from tests.operations.launch_plans.planned import (
     APPROVER,
     EDITOR,
@@ -260,3 +261,13 @@ def test_what_it_would_do_is_told_beforehand(shop: Engine) -> None:
     assert "on" == last["default"]
     assert before == at(shop).revision
     assert replace(seen[0], at=NOW).documents["staging"].keys() == stored(shop, "staging").flags.keys()
+
+
+def test_a_release_that_has_its_flag_to_itself_holds_the_plan(shop: Engine) -> None:
+    """The plan was started all the same: the release might have been over by then."""
+    with writing(shop) as connection:
+        take_locks(connection, "shop", subjects=[("production", "new-ui")], holder="release:rl_1", locks=True)
+    id = begun(shop, launch(item("go", "T-0")))
+    carry_on(shop, LAUNCH)
+
+    assert "release rl_1 runs on flag 'new-ui'" in look(shop, id).stored.progress.note
