@@ -11,7 +11,6 @@ from server.core.access import Scope
 from server.core.change_requests.codec import Content
 from server.core.errors import InvalidRequest
 from server.core.schedules.machine import Happening, Step, advance, created
-from server.core.schedules.timing import Timing
 from server.operations.requesting import ID_BYTES, content_from, lines_of
 from server.operations.schedules.plans import Plan, first_due
 from server.operations.schedules.steps import Went, answered_before, carry_out, in_the_way, may_make, read_known
@@ -54,7 +53,7 @@ class Making:
                 title=write.reason,
                 cause=write.cause,
                 content=content_text(content),
-                base=_base(found, plan, timing),
+                base=_base(found, plan),
                 lines=_lines(content, found),
                 fields=content_fields(content),
                 timing=timing,
@@ -88,7 +87,7 @@ class Making:
             due_at = first_due(timing, write.now)
             whole = replace(plan, timing=timing, action=schedule.progress.action if plan.parts is None else plan.action)
             if plan.parts is None:
-                whole = replace(whole, only_if_unchanged=bool(schedule.base) and plan.timing is not None)
+                whole = replace(whole, only_if_unchanged=bool(schedule.base))
             step = Step(
                 happening, write.principal.actor, write.now, write.reason, write.principal.grants, due_at=due_at
             )
@@ -96,11 +95,13 @@ class Making:
             may_make(write.principal, schedule.progress.action, schedule)
             found = self._attempt(connection, write, project, content, whole, due_at, parts=plan.parts, id=id)
             keeps_base = happening is Happening.RESCHEDULED
+            if keeps_base:
+                _refuse_pinned(whole)
             after = replace(
                 schedule,
                 title=write.reason or schedule.title,
                 content=content_text(content),
-                base=schedule.base if keeps_base else _base(found, whole, timing),
+                base=schedule.base if keeps_base else _base(found, whole),
                 lines=schedule.lines if keeps_base else _lines(content, found),
                 fields=content_fields(content),
                 timing=timing,
@@ -135,11 +136,15 @@ class Making:
         return found
 
 
-def _base(found: Attempt, plan: Plan, timing: Timing) -> Versions:
+def _refuse_pinned(plan: Plan) -> None:
+    if plan.only_if_unchanged and plan.timing is not None and plan.timing.recurrence is not None:
+        raise InvalidRequest("a recurrence changes what it changes again: `only_if_unchanged` is for a single instant")
+
+
+def _base(found: Attempt, plan: Plan) -> Versions:
     if not plan.only_if_unchanged:
         return {}
-    if timing.recurrence is not None:
-        raise InvalidRequest("a recurrence changes what it changes again: `only_if_unchanged` is for a single instant")
+    _refuse_pinned(plan)
     if found.tried is None:
         raise InvalidRequest("`only_if_unchanged` needs what it would change to be there now")
     return found.tried.base

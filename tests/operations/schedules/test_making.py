@@ -126,6 +126,20 @@ def test_only_if_unchanged_is_for_one_instant(shop: Shop) -> None:
     """A recurrence changes what it changes again."""
     with pytest.raises(InvalidRequest, match="for a single instant"):
         shop.create(ON, timing=Timing(recurrence=every_hour()), only_if_unchanged=True)
+    id = shop.new(ON, only_if_unchanged=True)
+    with pytest.raises(InvalidRequest, match="for a single instant"):
+        again = Plan(timing=Timing(recurrence=every_hour()))
+        shop.making.update(ask(EDITOR), project="shop", id=id, plan=again)
+
+
+def test_another_title_changes_nothing_else(shop: Shop) -> None:
+    """What it does only if nothing changed is so still, as of now."""
+    id = shop.new(ON, only_if_unchanged=True)
+    shop.making.update(ask(EDITOR, reason="Launch"), project="shop", id=id, plan=Plan())
+    put(shop.engine, PutFlag(flag(enabled=False, description="changed")))
+    shop.tick(NOW + HOUR)
+
+    assert [ConflictKind.VERSION_MISMATCH] == [each.kind for each in shop.progress(id).conflicts]
 
 
 def test_a_conflict_is_settled_by_another_time(shop: Shop) -> None:
