@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from server.core.audit import canonical_json
 from server.core.definitions.flagsets import check_flag_set
@@ -24,14 +24,19 @@ from server.store.statements import Statement
 from server.store.sync_sizes import SyncCount, count_shared
 
 _COLUMNS: Final = tables.flag_configs.c
+_ENVIRONMENT: Final = tables.environments.c
+# From the environments, which are few: asked for the flag's rows themselves, SQLite goes through those of all flags.
 _ELSEWHERE: Final = Statement(
-    select(_COLUMNS.environment, _COLUMNS.key)
+    select(_ENVIRONMENT.key)
+    .where(_ENVIRONMENT.project == bindparam("own_project"), _ENVIRONMENT.key != bindparam("own_environment"))
     .where(
-        _COLUMNS.project == bindparam("own_project"),
-        _COLUMNS.key == bindparam("own_key"),
-        _COLUMNS.environment != bindparam("own_environment"),
+        exists().where(
+            _COLUMNS.project == _ENVIRONMENT.project,
+            _COLUMNS.environment == _ENVIRONMENT.key,
+            _COLUMNS.key == bindparam("own_key"),
+        )
     )
-    .order_by(_COLUMNS.environment)
+    .order_by(_ENVIRONMENT.key)
 )
 
 
@@ -92,7 +97,11 @@ def _configured_elsewhere(
     found: dict[str, list[str]] = {}
     if len(keys) <= ONE_BY_ONE_MAX:
         of = {"own_project": here.project, "own_environment": here.key}
-        rows: Iterable[Any] = [row for key in sorted(keys) for row in _ELSEWHERE.all(connection, **of, own_key=key)]
+        rows: Iterable[Any] = [
+            (environment, key)
+            for key in sorted(keys)
+            for (environment,) in _ELSEWHERE.all(connection, **of, own_key=key)
+        ]
     else:
         query = select(_COLUMNS.environment, _COLUMNS.key).where(
             _COLUMNS.project == here.project, _COLUMNS.environment != here.key

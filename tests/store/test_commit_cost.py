@@ -1,5 +1,6 @@
 """A commit asks few things of the database, and as few with many flags and environments."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -7,8 +8,11 @@ from sqlalchemy import Engine, event
 
 from server.core.changes import CreateEnvironment, PutFlag
 from server.core.environments import Environment
-from server.store.engine import open_engine
+from server.store.engine import open_engine, reading
 from tests.store.definitions import ON_SQLITE, flag, put
+
+GOES_THROUGH = re.compile(r"SCAN |SEARCH (flag|flag_config|revision|reference) .*\((project=\?)?\)")
+"""In SQLite's words: all rows, or all those of a project. The trail is left out: its last entry is found by such words."""
 
 ASKED_MAX = 12
 """The turn, what the change touches and depends on, who else moves it, six writes, and the end."""
@@ -49,3 +53,21 @@ def test_no_sum_is_made_again(asked: tuple[Engine, list[str]]) -> None:
 
     assert {"development": 3, "staging": 3} == done.elsewhere
     assert [] == [each for each in statements if "sum(" in each.lower()]
+
+
+@ON_SQLITE
+def test_no_statement_goes_through_all_flags(asked: tuple[Engine, list[str]]) -> None:
+    """Each finds its rows by an index whose every column it knows, or by more of it than the project."""
+    engine, statements = asked
+    for environment in ("production", "staging"):
+        put(engine, PutFlag(flag()), environment=environment)
+    statements.clear()
+    put(engine, PutFlag(flag(description="shared")))
+
+    selects = [each for each in statements if each.startswith("SELECT")]
+    with reading(engine) as connection:
+        plans = {each: connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {each}").all() for each in selects}
+
+    details = [(row[3], each) for each, rows in plans.items() for row in rows]
+    assert any("flag_config" in detail for detail, _ in details)
+    assert [] == [found for found in details if GOES_THROUGH.search(found[0])]
