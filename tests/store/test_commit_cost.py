@@ -12,7 +12,7 @@ from server.store.engine import open_engine, reading
 from tests.store.definitions import ON_SQLITE, flag, put
 
 GOES_THROUGH = re.compile(r"SCAN |SEARCH (flag|flag_config|revision|reference) .*\((project=\?)?\)")
-"""In SQLite's words: all rows, or all those of a project. The trail is left out: its last entry is found by such words."""
+"""In SQLite's words: all rows, or all those of a project. Not of the trail, whose last entry is found so."""
 
 ASKED_MAX = 12
 """The turn, what the change touches and depends on, who else moves it, six writes, and the end."""
