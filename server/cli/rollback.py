@@ -90,6 +90,7 @@ def create(
     flag: Annotated[str, given("--flag", "What is taken back.")] = "",
     rule: Annotated[str, given("--rule", "Only this rule of the flag.")] = "",
     tag: Annotated[str, given("--tag", "Every flag with this tag.")] = "",
+    plan: Annotated[str, given("--plan", "Every flag that this launch plan is about, by its id.")] = "",
     whole_environment: Annotated[bool, given("--whole-environment", "Every flag of the environment.")] = False,
     guard: Annotated[list[str] | None, given("--guard", "When it fails. Repeatable.")] = None,
     signal: Annotated[list[str] | None, given("--signal", "When it comes. Repeatable.")] = None,
@@ -122,7 +123,7 @@ def create(
         key=key,
         environment=server.environment,
         triggers=triggers,
-        reach=_reach(flag, rule, tag, whole_environment),
+        reach=_reach(flag, rule, tag, plan, whole_environment=whole_environment),
         aim=messages.RollbackPolicy.Aim.Value(f"AIM_{to.name}"),
         mode=messages.RollbackPolicy.MODE_SHADOW if shadow else messages.RollbackPolicy.MODE_ENFORCE,
         confirm=confirm,
@@ -208,14 +209,16 @@ def _change(server: Remote, method: str, key: str, what: str) -> None:
     server.done(getattr(_stub(server), method)(request), f"roll-back policy {key} is {what}")
 
 
-def _reach(flag: str, rule: str, tag: str, whole_environment: bool) -> "guards_pb2.RollbackReach":
+def _reach(flag: str, rule: str, tag: str, plan: str, *, whole_environment: bool) -> "guards_pb2.RollbackReach":
     from protos.flagstaff.v1 import guards_pb2 as messages
 
-    if sum(map(bool, (flag, tag, whole_environment))) != 1:
-        raise InvalidRequest("say what is taken back: --flag, --tag or --whole-environment")
+    if sum(map(bool, (flag, tag, plan, whole_environment))) != 1:
+        raise InvalidRequest("say what is taken back: --flag, --tag, --plan or --whole-environment")
     kinds = messages.RollbackReach
     if whole_environment:
         return kinds(kind=kinds.KIND_ENVIRONMENT)
+    if plan:
+        return kinds(kind=kinds.KIND_PLAN, key=plan)
     if tag:
         return kinds(kind=kinds.KIND_LABEL, key=tag)
     return kinds(kind=kinds.KIND_RULE if rule else kinds.KIND_FLAG, key=flag, rule=rule)

@@ -63,4 +63,7 @@ def test_policies_are_made_and_listed(command: Run) -> None:
     assert "expiry 2099-01-01 00:00 UTC" in listed.out and "shadow" in listed.out
     assert listed.out.endswith("\n2 roll-back policies\n")
     assert "roll-back policy trial is gone\n" == deleted.out
-    assert (1, "error: say what is taken back: --flag, --tag or --whole-environment\n") == (unsaid.code, unsaid.err)
+    assert (1, "error: say what is taken back: --flag, --tag, --plan or --whole-environment\n") == (
+        unsaid.code,
+        unsaid.err,
+    )

@@ -9,6 +9,7 @@ from server.core.access import Grant, Principal, Role
 from server.core.changes import PutFlag, UpdateEnvironment
 from server.core.edits import RemoveRule, SetEnabled
 from server.core.environments import ApprovalPolicy, FreezeWindow
+from server.core.errors import NotFound
 from server.core.guards.machine import Happening
 from server.core.guards.policies import Aim, Mode, Reach, ReachKind, Trigger, TriggerKind
 from server.core.guards.verdicts import Verdict
@@ -16,7 +17,8 @@ from server.core.releases.plan import Check, Gates, Plan
 from server.operations.guards.releasing import judgements
 from server.store.audit import list_entries, verify_chain
 from server.store.engine import reading
-from tests.operations.guarding import ERRORS, OPERATOR, POLICY, House, enabled
+from tests.operations.guarding import ERRORS, ON_ALERT, OPERATOR, POLICY, House, enabled
+from tests.operations.launch_plans.planned import fill, make, usual
 from tests.operations.releasing import Yard, share
 from tests.store.definitions import NOW, flag, put, stored
 
@@ -246,3 +248,17 @@ def test_a_release_hears_what_a_guard_said(house: House) -> None:
 
     assert ("errors", Verdict.FAIL, 0.6, 0.05) == (said.guard, said.verdict, said.value, said.threshold)
     assert [] == late == elsewhere
+
+
+def test_a_launch_plan_s_flags_go_back_together(house: House) -> None:
+    """Those that it is about in the policy's environment; a plan that there is not is told."""
+    fill(house.engine)
+    id = make(house.engine, usual())
+    reach = Reach(ReachKind.PLAN, id)
+    house.guards.create_policy("shop", replace(POLICY, triggers=(ON_ALERT,), reach=reach), house.write())
+    house.signal()
+
+    assert (False, False, True) == (*(enabled(house, key) for key in ("new-ui", "banner")), enabled(house, "checkout"))
+    with pytest.raises(NotFound):
+        gone = replace(POLICY, key="gone", triggers=(ON_ALERT,), reach=Reach(ReachKind.PLAN, "lp_x"))
+        house.guards.create_policy("shop", gone, house.write())

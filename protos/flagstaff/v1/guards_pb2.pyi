@@ -511,6 +511,8 @@ class RollbackReach(_message.Message):
         """Every flag of the environment."""
         KIND_LABEL: RollbackReach._Kind.ValueType  # 4
         """Every flag of the environment with the tag `key`."""
+        KIND_PLAN: RollbackReach._Kind.ValueType  # 5
+        """Every flag of the environment that the launch plan with the id `key` is about."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: RollbackReach.Kind.ValueType  # 0
@@ -521,6 +523,8 @@ class RollbackReach(_message.Message):
     """Every flag of the environment."""
     KIND_LABEL: RollbackReach.Kind.ValueType  # 4
     """Every flag of the environment with the tag `key`."""
+    KIND_PLAN: RollbackReach.Kind.ValueType  # 5
+    """Every flag of the environment that the launch plan with the id `key` is about."""
 
     KIND_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int

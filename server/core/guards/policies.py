@@ -55,6 +55,9 @@ class ReachKind(StrEnum):
     LABEL = "label"
     """Those with a tag."""
 
+    PLAN = "plan"
+    """Those that a launch plan is about, in the policy's environment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reach:
@@ -62,7 +65,7 @@ class Reach:
 
     kind: ReachKind
     key: str = ""
-    """Of the flag; of a label the tag."""
+    """Of the flag; of a label the tag; of a launch plan its id."""
 
     rule: str = ""
 
@@ -200,7 +203,7 @@ def _check_reach(reach: Reach, problems: Problems) -> None:
             problems.error("/reach/key", "the policy's environment is meant; leave key and rule out")
         return
     if not reach.key or len(reach.key) > KEY_CHARS_MAX:
-        what = "tag" if reach.kind is ReachKind.LABEL else "flag"
+        what = {ReachKind.LABEL: "tag", ReachKind.PLAN: "launch plan"}.get(reach.kind, "flag")
         problems.error("/reach/key", f"names the {what}, 1 to {KEY_CHARS_MAX} characters")
     if bool(reach.rule) != (reach.kind is ReachKind.RULE):
         problems.error("/reach/rule", "names the rule where one rule is reached, and is left out elsewhere")

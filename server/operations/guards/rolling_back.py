@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from server.core.access import Action, Principal, Scope
 from server.core.changes import Change, PutFlag
@@ -25,6 +25,8 @@ from server.store import tables
 from server.store.commit import Committed, Part, commit_within
 from server.store.flagsets import load_documents
 from server.store.history import texts_at
+from server.store.launch_plan_tables import launch_plan_subjects
+from server.store.launch_plans import read_launch_plan
 from server.store.mapping import as_text, parse, parse_flag
 from server.store.position import position
 from server.store.rollback_policies import StoredPolicy, Taken
@@ -54,7 +56,19 @@ def flags_reached(connection: Connection, project: str, environment: str, reach:
         query = query.join(tables.flags, (flags.project == configs.project) & (flags.key == configs.key)).where(
             position(flags.tags, separated([reach.key])) > 0
         )
+    if reach.kind is ReachKind.PLAN:
+        query = query.where(configs.key.in_(_flags_of_plan(project, environment, reach.key)))
     return list(connection.execute(query.order_by(configs.key).limit(ROLLED_BACK_MAX)).scalars())
+
+
+def _flags_of_plan(project: str, environment: str, id: str) -> Select[tuple[str]]:
+    subjects = launch_plan_subjects.c
+    return select(subjects.key).where(
+        subjects.project == project,
+        subjects.launch_plan == id,
+        subjects.environment == environment,
+        subjects.kind == "flag",
+    )
 
 
 def take_back(connection: Connection, stored: StoredPolicy, why: Cause, writer: Writer) -> TakenBack:
@@ -225,7 +239,9 @@ def _author(stored: StoredPolicy, writer: Writer) -> Principal:
 
 
 def refuse_unknown(connection: Connection, project: str, policy: Policy) -> None:
-    """Errors: Refused when what a policy reaches is not there."""
+    """Errors: Refused when what a policy reaches is not there; NotFound for a launch plan."""
+    if policy.reach.kind is ReachKind.PLAN:
+        read_launch_plan(connection, project=project, id=policy.reach.key)
     if policy.reach.kind not in (ReachKind.FLAG, ReachKind.RULE):
         return
     found = _definitions(connection, project, policy.environment, [policy.reach.key])
