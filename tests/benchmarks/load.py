@@ -1,6 +1,7 @@
 """Send requests from a process of its own: nghttp2's h2load, or for gRPC a grpcio client where it is not installed."""
 
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ class Load:
     request_count: int
     wall_s: float
     server_cpu_s: float
+    client_cpu_s: float
 
     @property
     def per_s(self) -> float:
@@ -40,6 +42,11 @@ class Load:
     def cpu_us(self) -> float:
         """Server time a request."""
         return self.server_cpu_s / self.request_count * 1e6
+
+    @property
+    def client_cores(self) -> float:
+        """How many cores the client had busy all the time."""
+        return self.client_cpu_s / self.wall_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +88,11 @@ def send(server: Running, path: str, messages: Sequence[bytes], *, reply_bytes: 
         body.write(b"".join(map(frame, messages)))
         body.flush()
         arguments = ["-n", str(count), "-c", str(shape.connections), "-m", str(shape.in_flight), "-w", "20", "-W", "24"]
-        cpu_s = server.cpu_s()
+        spent = Spent(server)
         printed = _h2load([*arguments, "-d", body.name], server, path)
-        cpu_s = server.cpu_s() - cpu_s
+        spent.end()
     expected = count * (reply_bytes + _FRAME_HEAD_BYTES * len(messages))
-    return _load_of(printed, path, count=count, bytes_=expected, cpu_s=cpu_s)
+    return _load_of(printed, path, count=count, bytes_=expected, spent=spent)
 
 
 def latencies_ms(server: Running, path: str, message: bytes, *, per_s: int, duration_s: int) -> list[float]:
@@ -119,19 +126,37 @@ def post(server: Running, path: str, body: bytes, *, reply_bytes: int, count: in
         file.write(body)
         file.flush()
         arguments = ["--h1", "-n", str(count), "-c", str(connections), "-d", file.name]
-        cpu_s = server.cpu_s()
+        spent = Spent(server)
         printed = _run_h2load(
             [*arguments, "-H", "content-type: application/json"], f"http://{HOST}:{server.hello['http_port']}{path}"
         )
-        cpu_s = server.cpu_s() - cpu_s
-    return _load_of(printed, path, count=count, bytes_=count * reply_bytes, cpu_s=cpu_s)
+        spent.end()
+    return _load_of(printed, path, count=count, bytes_=count * reply_bytes, spent=spent)
 
 
-def _load_of(printed: str, path: str, *, count: int, bytes_: int, cpu_s: float) -> Load:
+class Spent:
+    """CPU time of a server, and of clients that began and ended meanwhile."""
+
+    def __init__(self, server: Running) -> None:
+        self._server = server
+        self.server_s, self.client_s = -server.cpu_s(), -_ended_children_cpu_s()
+
+    def end(self) -> None:
+        """Stop counting."""
+        self.server_s += self._server.cpu_s()
+        self.client_s += _ended_children_cpu_s()
+
+
+def _ended_children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _load_of(printed: str, path: str, *, count: int, bytes_: int, spent: Spent) -> Load:
     wall, counts, data = _FINISHED.search(printed), _COUNTS.search(printed), _DATA.search(printed)
     if not (wall and counts and data) or int(counts[2]) != count or int(data[2]) != bytes_:
         raise RuntimeError(f"calls of {path} failed, expected {count} and {bytes_} bytes:\n{printed}")
-    return Load(count, float(wall[1]) * _SECONDS[wall[2]], cpu_s)
+    return Load(count, float(wall[1]) * _SECONDS[wall[2]], spent.server_s, spent.client_s)
 
 
 def _h2load(arguments: Sequence[str], server: Running, path: str) -> str:
@@ -153,12 +178,12 @@ def _send_by_grpcio(server: Running, path: str, messages: Sequence[bytes], *, co
         body.write_bytes(b"".join(map(frame, messages)))
         figures = [count, shape.connections, shape.in_flight]
         command = [sys.executable, "-m", "tests.benchmarks.servers.client", f"{HOST}:{server.port}", path, str(body)]
-        cpu_s = server.cpu_s()
+        spent = Spent(server)
         done = subprocess.run(
             [*command, *map(str, figures)],
             cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
         )  # fmt: skip
-        cpu_s = server.cpu_s() - cpu_s
+        spent.end()
     if done.returncode:
         raise RuntimeError(f"the client ended with {done.returncode}: {done.stderr[-500:]}")
-    return Load(count, float(done.stdout), cpu_s)
+    return Load(count, float(done.stdout), spent.server_s, spent.client_s)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,11 @@ def run(say: Say) -> list[Figure]:
     return [
         replace(
             more(name, [load.per_s for load in mine], than=than, theirs=[load.per_s for load in theirs], goal=GOAL),
-            note=f"{os.cpu_count()} cores here; with fewer than {WORKERS + 1} the client takes one from the workers",
+            note=_left_to_the_workers(mine),
+        ),
+        Figure(
+            f"{name}, cores that the client kept busy", "", spread([load.client_cores for load in mine]), than,
+            spread([load.client_cores for load in theirs]),
         ),
         faster(
             f"{name}, server CPU a call", [load.cpu_us for load in mine], than=than,
@@ -65,3 +70,9 @@ def run(say: Say) -> list[Figure]:
         Figure(f"commit to every worker, p99 of {COMMITS}", "ms", spread([percentile(waits, 0.99)]), goal=SEEN_GOAL),
         Figure("commit to every worker", "ms", spread(waits)),
     ]  # fmt: skip
+
+
+def _left_to_the_workers(loads: Sequence[Load]) -> str:
+    cores, client = os.cpu_count() or 1, spread([load.client_cores for load in loads]).median
+    left = f"of {cores} cores the client took {client:.2f}, {client / cores:.0%}, and left {cores - client:.2f}"
+    return f"{left}; the goal is for machines that leave {WORKERS} to {WORKERS} workers"
