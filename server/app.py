@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from server.collector import collect_seldom
 from server.core.json import Json
 from server.live.follower import Follower
 from server.live.holder import Holder
@@ -48,8 +49,6 @@ from server.web.server import HttpServer, listen
 TRACER: Final = "flagstaff"
 TRACES_END_S: Final = 5.0
 """What the last spans get to be sent."""
-
-_COLLECT_AFTER: Final = (50_000, 20, 100)
 
 log = logging.getLogger("flagstaff.app")
 
@@ -83,6 +82,7 @@ def describe(listening: Listening, holder: Holder) -> dict[str, Json]:
 def run(settings: Settings, *, started: Callable[[dict[str, Json]], None], shared_ports: bool = False) -> None:
     """Run `serve` to its end, in a process that gives memory back."""
     return_memory()
+    collect_seldom()
     run_on_loop(serve(settings, started=lambda *told: started(describe(*told)), shared_ports=shared_ports))
 
 
@@ -151,9 +151,6 @@ async def serve(
             # What was loaded lives long: the collector need not walk it again and again.
             gc.collect()
             gc.freeze()
-            # Each call leaves some short-lived objects; looking for circles every 700 of them took a third of the CPU
-            # of a message to thousands of streams.
-            gc.set_threshold(*_COLLECT_AFTER)
             started(listening, holder)
         await stopping.wait()
         log.info("stopping")

@@ -225,6 +225,9 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Load, listen, tell where, serve."""
+    from server.collector import collect_seldom
+
+    collect_seldom()
     from server.core.context import parse_headers, parse_values
     from server.core.pacing import read_network, read_rate
     from server.settings import Settings

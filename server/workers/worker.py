@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from server.app import run
+from server.collector import collect_seldom
 from server.core.errors import FlagstaffError
 from server.core.json import Json
 from server.telemetry import set_up_logging
@@ -21,6 +21,9 @@ log = logging.getLogger("flagstaff.workers")
 
 def main() -> None:
     """Read the job from standard input, serve, and tell the master on standard output."""
+    collect_seldom()
+    from server.app import run  # noqa: PLC0415  # Takes a while, and less from here on.
+
     job: Job = pickle.loads(base64.b64decode(sys.stdin.buffer.readline()))
     master = os.dup(sys.stdout.fileno())
     # What anything in this process prints must not be taken for a message to the master.

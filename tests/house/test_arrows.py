@@ -16,7 +16,7 @@ LAYERS = (
     # The part of app that connects what is managed.
     ("server.managing",),
     # Read what rpc and web listen and decide with, which they get as arguments; and set up the process.
-    ("server.tls", "server.keys", "server.memory", "server.running"),
+    ("server.tls", "server.keys", "server.memory", "server.collector", "server.running"),
     ("server.rpc", "server.web", "server.scheduling"),
     ("server.operations",),
     ("server.live",),
