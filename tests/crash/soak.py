@@ -33,13 +33,18 @@ WARM_SHARE: Final = 0.4
 """Of the time; in it caches fill, and the changes that are kept for clients that come back."""
 
 SAMPLES: Final = 200
-GROWTH_MB_MAX: Final = 8.0
-"""Along the slope, from the end of the warm-up to the end: an evaluation that kept 100 bytes would be found.
+WHOLE_S: Final = 600.0
+GROWTH_MB_MAX: Final = 2.0
+"""Along the slope, from the end of the warm-up to the end of a whole soak: an evaluation that kept a byte, or a stream
+that kept 100, would be found.
 
-Measured: 1.0 to 1.2 MB a minute with 80 streams opened and left each second, and nothing of it in Python's memory.
-The C memory of grpcio 1.85 grows by some 30 bytes for each stream that is cancelled while a `context.write` is under
-way, in an empty server too.
+Measured: 0.2 MB a minute, with 65 streams a second on one connection and 62 on connections of their own, 28 commits,
+and 29 batches of 1,000 evaluations.
 """
+
+WARMING_MB_MAX: Final = 8.0
+"""The same of a shorter soak. It ends before the collector has been at work a few times: in between, up to 50,000
+objects in circles lie about."""
 
 SETTLE_S: Final = 30.0
 PAUSE_S: Final = 0.02
@@ -174,9 +179,8 @@ def check_memory(results: Results, samples: Sequence[tuple[float, float]]) -> No
     times, sizes = zip(*warm, strict=True)
     slope = linear_regression(times, sizes).slope
     grown_mb = slope * (times[-1] - times[0])
-    results.check(
-        f"memory grows by {GROWTH_MB_MAX:g} MB or less after the warm-up", grown_mb <= GROWTH_MB_MAX, f"{grown_mb:.1f}"
-    )
+    limit_mb = GROWTH_MB_MAX if samples[-1][0] >= WHOLE_S * 0.9 else WARMING_MB_MAX
+    results.check(f"memory grows by {limit_mb:g} MB or less after the warm-up", grown_mb <= limit_mb, f"{grown_mb:.1f}")
     results.note("s of soak", round(samples[-1][0]))
     results.note("MB after the warm-up", round(sizes[0]))
     results.note("kB a minute of slope", round(slope * 60 * 1024))

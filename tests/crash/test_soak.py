@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.crash.proofs import Results
-from tests.crash.soak import GROWTH_MB_MAX, Remains, check_memory, compare
+from tests.crash.soak import GROWTH_MB_MAX, WARM_SHARE, WARMING_MB_MAX, WHOLE_S, Remains, check_memory, compare
 
 BEFORE = Remains({"serve": 2}, descriptors=20, open_streams=0, subscribers=0, series=frozenset({"up"}))
 
@@ -33,11 +33,21 @@ def test_what_is_left_is_found(change: dict[str, Any]) -> None:
     assert fewer.hold
 
 
-@pytest.mark.parametrize(("growth_mb", "expected"), [(0.0, True), (GROWTH_MB_MAX * 2, False)])
-def test_slope(growth_mb: float, expected: bool) -> None:
+@pytest.mark.parametrize(("duration_s", "limit_mb"), [(WHOLE_S, GROWTH_MB_MAX), (60.0, WARMING_MB_MAX)])
+@pytest.mark.parametrize(("part", "expected"), [(0.0, True), (0.9, True), (1.1, False)])
+def test_slope(duration_s: float, limit_mb: float, part: float, expected: bool) -> None:
     """Growth in the warm-up is nobody's fault; from then on it counts, whatever a single sample says."""
     results = Results()
-    samples = [(0.0, 10.0), *((second, 90.0 + growth_mb * second / 100) for second in range(40, 141)), (141.0, 90.0)]
-    check_memory(results, [(float(second), size) for second, size in samples])
+    begin_s = duration_s * WARM_SHARE
+    warm = [(begin_s + (duration_s - begin_s) * place / 100, part * limit_mb * place / 100) for place in range(101)]
+    check_memory(results, [(0.0, -100.0), *((second, 90.0 + size) for second, size in warm)])
 
     assert expected == results.hold
+
+
+def test_one_sample_is_no_slope() -> None:
+    """Memory that is given back at the end was not kept, and a page more at the end is no growth."""
+    results = Results()
+    check_memory(results, [*((float(second), 90.0) for second in range(600)), (600.0, 90.0 + 10 * GROWTH_MB_MAX)])
+
+    assert results.hold
