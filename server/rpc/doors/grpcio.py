@@ -11,9 +11,9 @@ import grpc.aio
 
 from server.core.access import OPEN, Principal
 from server.rpc.call import Abort, MetadataEntry, abort_for
+from server.rpc.doors.batches import seen_through
 from server.rpc.doors.messages import Requests
 from server.rpc.doors.stalls import WRITE_STALL_S, Stalls, Writing
-from server.rpc.doors.writes import seen_through
 from server.rpc.drain import Drain
 from server.rpc.status import Status
 from server.rpc.table import Bidi, Handler, Kind, ServerStream, Table, UnaryAsync, UnarySync
@@ -222,6 +222,9 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]
                 requests.end()
             try:
                 await _send_all(function(requests, call), call, context)
+                if requests.gone:
+                    # The library would send a status, in a batch that fails and is never freed.
+                    raise _gone()
             except grpc.aio.BaseError:
                 raise _gone() from None
             except Exception as error:

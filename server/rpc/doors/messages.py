@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import grpc.aio
 
+from server.rpc.doors.batches import seen_through
+
 AHEAD_MESSAGES_MAX: Final = 16
 AHEAD_BYTES_MAX: Final = 256 * 1024
 
@@ -19,13 +21,16 @@ class Requests:
     A read is never cancelled: the core may still write into its memory. Ending only stops waiting for it.
     """
 
-    __slots__ = ("_ahead", "_ahead_bytes", "_context", "_ended", "_message", "_pump", "_room")
+    __slots__ = ("_ahead", "_ahead_bytes", "_context", "_ended", "_message", "_pump", "_room", "gone")
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self._ahead: deque[bytes] = deque()
         self._ahead_bytes = 0
         self._ended = False
+        self.gone = False
+        """Whether the call is over, so that there is nobody to whom to leave a status."""
+
         self._message: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._pump = asyncio.create_task(self._read_ahead())
@@ -56,7 +61,7 @@ class Requests:
         try:
             # Asked before each read: after the call has ended, a read would touch a call that is no more.
             while not self._ended:
-                message = await read()
+                message = await seen_through(read())
                 if message is _EOF:
                     break
                 self._ahead.append(message)
@@ -67,8 +72,8 @@ class Requests:
                     self._room = asyncio.get_running_loop().create_future()
                     await self._room
         except grpc.aio.BaseError:
-            # The call is over: cancelled, cut off or answered.
-            pass
+            # Cancelled, cut off or answered.
+            self.gone = True
         finally:
             self.end()
 

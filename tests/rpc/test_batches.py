@@ -1,4 +1,4 @@
-"""What follows a message's batch is done for every batch, and whoever awaits it hears of it as before."""
+"""What follows a batch of the core is done for every batch, and whoever awaits it hears of it as before."""
 
 import asyncio
 from collections.abc import Generator
@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from server.rpc.doors.writes import seen_through
+from server.rpc.doors.batches import seen_through
 
 
 class Core:
@@ -20,10 +20,11 @@ class Core:
         self.batch: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.freed = 0
 
-    async def write(self) -> None:
+    async def write(self) -> str:
         """Start a batch, wait for it, free it."""
         await self.batch
         self.freed += 1
+        return "a message"
 
     def end(self, failure: Exception | None = None) -> None:
         """What the core's thread reports; nothing to a future that is cancelled."""
@@ -35,11 +36,11 @@ class Core:
             self.batch.set_exception(failure)
 
 
-def begun(core: Core) -> "asyncio.Task[None]":
-    """A task that writes."""
+def begun(core: Core) -> "asyncio.Task[str]":
+    """A task that reads or writes."""
 
-    async def serve() -> None:
-        await seen_through(core.write())
+    async def serve() -> str:
+        return await seen_through(core.write())
 
     return asyncio.create_task(serve())
 
@@ -51,9 +52,8 @@ async def test_a_write_ends_with_its_batch() -> None:
     await asyncio.sleep(0)
     assert (False, 0) == (task.done(), core.freed)
     core.end()
-    await task
 
-    assert 1 == core.freed
+    assert ("a message", 1) == (await task, core.freed)
 
 
 @pytest.mark.parametrize("failure", [None, ValueError("the call is over")])
@@ -110,14 +110,13 @@ async def test_a_write_that_waits_otherwise_is_left_to_itself() -> None:
     """As a later version of the library may."""
     done = list[str]()
 
-    async def write() -> None:
+    async def write() -> str:
         await asyncio.sleep(0)
         await asyncio.sleep(0.001)
         done.append("written")
+        return "a message"
 
-    await seen_through(write())
-
-    assert ["written"] == done
+    assert ("a message", ["written"]) == (await seen_through(write()), done)
 
 
 async def test_the_library_waits_for_a_future_of_its_own() -> None:
