@@ -27,6 +27,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "metrics": "observations a second and core into SQLite, and what a verdict costs",
     "guards": "a breach's arrival to the rolled-back value at a client that watches",
     "audit": "entries that a verification reads a second",
+    "releases": "1,000 that run: a look, and 500 steps that are due together",
     "schedules": "10,000 that wait: a look, idling, how late those are that are due",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
