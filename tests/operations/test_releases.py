@@ -19,8 +19,9 @@ from server.core.releases.plan import BackTo, Check, External, Gates, Kind, Patc
 from server.core.releases.progress import Act, Happening, Judged, State
 from server.core.releases.recipes import Canary, Switched, blue_green_steps, canary_steps
 from server.operations.writes import Outcome
+from server.store.engine import writing
 from tests.operations.protected import APPROVER, EDITOR, OPERATOR, ask, entries_of
-from tests.operations.releasing import HOUR, PLAN, Yard, open_yard, rule_of, share
+from tests.operations.releasing import HOUR, PLAN, RULE, WAITS, Yard, open_yard, rule_of, share
 from tests.store.definitions import NOW, flag, put
 
 
@@ -321,3 +322,16 @@ def test_nothing_due_is_nothing_done(yard: Yard) -> None:
 
     assert 3 == len(yard.events(id))
     assert NOW + timedelta(seconds=60) == yard.next_at()
+
+
+def test_one_that_cannot_be_read_holds_up_no_other(yard: Yard) -> None:
+    """Those that are due with it are moved all the same."""
+    put(yard.engine, PutFlag(flag("other", rules=[RULE])))
+    steps = (Step((Patch("production", "other", "beta", share_parts=parts),), WAITS) for parts in (1, 2))
+    other = Plan("p", tuple(steps))
+    damaged, id = yard.started(other), yard.started()
+    with writing(yard.engine) as connection:
+        connection.exec_driver_sql(f"UPDATE release SET progress = '{{}}' WHERE id = '{damaged}'")
+    yard.pass_time(HOUR)
+
+    assert (10, State.RUNNING) == (yard.percent(), yard.state(id))

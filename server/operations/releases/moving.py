@@ -273,13 +273,15 @@ class Releases:
             take_turn(self.writer.engine, f"project/{project}", work)
         except StoreUnavailable:
             raise
-        except FlagstaffError as error:
+        except Exception as error:
+            # One that nobody foresaw must not hold up the others.
             if len(ids) > 1:
                 for id in ids:
                     self._carry_on_together(now, project, [id])
-            else:
-                # The others go on all the same.
+            elif isinstance(error, FlagstaffError):
                 log.warning("a release could not be carried on", extra={"id": ids[0], "error": str(error)})
+            else:
+                log.exception("a release could not be carried on", extra={"id": ids[0]})
 
     def _carry_on(self, connection: Connection, stored: StoredRelease, now: datetime) -> None:
         by = owner_of(self.writer, stored, now)
