@@ -53,7 +53,7 @@ def desk(run: Run, start: Start, write: Write, tmp_path: Path) -> Iterator[Desk]
 
 
 def plan(desk: Desk, launch_at: str) -> dict[str, Any]:
-    """A plan as people write it: both environments at once, and a banner a minute later."""
+    """A plan as people write it: both environments at once, and a banner half an hour later."""
     serve = [{"SetDefaultRule": {"environment": each, "key": "new-ui", "serve": {"variant": "on"}}} for each in
              ("staging", "production")]  # fmt: skip
     banner = {"SetDefaultRule": {"environment": "production", "key": "banner", "serve": {"variant": "on"}}}
@@ -67,7 +67,7 @@ def plan(desk: Desk, launch_at: str) -> dict[str, Any]:
         "checks": [{"id": "legal", "text": "Legal agrees", "approvers": [desk.actors["approver"]]}],
         "items": [
             {"id": "live", "at": "T-0", "title": "Go live", "do": serve},
-            {"id": "banner", "at": "T+1m", "do": [banner]},
+            {"id": "banner", "at": "T+30m", "do": [banner]},
         ],
     }
 
@@ -95,7 +95,7 @@ def test_a_launch(desk: Desk, write: Write) -> None:
     started = desk("launch", "start", id)
     assert f"launch plan {id} is scheduled" in started.out, started.err
     until(lambda: "due-soon live" in desk("launch", "show", id).out)
-    # An hour less a little: T-0 comes within seconds, and the banner a minute after it.
+    # An hour less a little: T-0 comes within seconds, and the banner half an hour after it.
     assert 0 == desk("launch", "shift", id, "--by=-3590s").code
     until(lambda: desk.default("new-ui") == "on")
     assert "on" == desk.default("new-ui", "staging")

@@ -104,17 +104,17 @@ def test_many_processes_do_each_instant_once(shops: Engine) -> None:
     assert [["created", "started", "executed", "executed", "completed"]] * 3 == [happened(shops, id) for id in ids]
 
 
-def test_one_that_cannot_be_done_takes_nothing_with_it(shop: Engine) -> None:
+def test_one_that_cannot_be_done_takes_nothing_with_it(shops: Engine) -> None:
     """The whole instant is taken back, the plan is held with the reason, and other plans go on."""
-    broken = begun(shop, launch(item("a", "T-0"), item("gone", "T-0", SetEnabled("banner", False))))
-    sound = begun(shop, launch(item("b", "T-0", SetDefault("new-ui", "on"), environment="staging")))
-    put(shop, RemoveFlag("banner"))
-    carry_on(shop, LAUNCH)
-    detail = look(shop, broken)
+    broken = begun(shops, launch(item("a", "T-0"), item("gone", "T-0", SetEnabled("banner", False))))
+    sound = begun(shops, launch(item("b", "T-0", SetDefault("new-ui", "on"), environment="staging")))
+    put(shops, RemoveFlag("banner"))
+    carry_on(shops, LAUNCH)
+    detail = look(shops, broken)
 
-    assert [State.HELD, State.COMPLETED] == [look(shop, id).stored.progress.state for id in (broken, sound)]
-    assert (True, "off") == served(shop)
-    assert "conflicted" == happened(shop, broken)[-1]
+    assert [State.HELD, State.COMPLETED] == [look(shops, id).stored.progress.state for id in (broken, sound)]
+    assert (True, "off") == served(shops)
+    assert "conflicted" == happened(shops, broken)[-1]
     assert "banner" in detail.stored.progress.note
     assert ["missing"] == [each.kind for each in detail.foresight.conflicts if each.items == ("a", "gone")]
 
