@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from server.core.access import Grant, Principal, Role
 from server.core.edits import SetEnabled
-from server.core.errors import FlagstaffError, InvalidRequest, NotFound, PermissionDenied, Refused
+from server.core.errors import FlagstaffError, InvalidRequest, NotFound, PermissionDenied, Refused, StoreUnavailable
 from server.core.guards.guards import Guard, Method
 from server.core.guards.machine import Happening, State, step
 from server.core.guards.policies import Policy, Reach, ReachKind, Reaction, Trigger, TriggerKind
@@ -201,3 +202,22 @@ def test_who_may_not_is_refused(house: House) -> None:
         house.signal(by=reader)
     with pytest.raises(NotFound, match="no roll-back policy of shop/production listens to the signal 'alert'"):
         house.signal()
+
+
+def test_what_was_observed_is_judged_when_the_database_is_back(house: House, tmp_path: Path) -> None:
+    """A breach is not forgotten because it could not be looked at."""
+    guard = replace(ERRORS, interval_s=3_600.0)
+    house.make(guard)
+    house.later(0)
+    series = Series("errors", [90.0], [100.0], "checkout", "on")
+    house.observing.take([Batch("shop", "production", "web-1", 1, [series])])
+    house.engine.dispose()
+    away = {each: each.rename(each.with_suffix(each.suffix + ".away")) for each in tmp_path.glob("flagstaff.db*")}
+    with pytest.raises(StoreUnavailable):
+        house.later(1)
+    for each, gone in away.items():
+        each.unlink(missing_ok=True)
+        gone.rename(each)
+    house.later(1)
+
+    assert not enabled(house)

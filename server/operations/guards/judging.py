@@ -137,6 +137,16 @@ class Judging:
                 touched = frozenset(self._touched)
                 self._touched.clear()
                 self._touched_at, self._judged_at = None, now
+        try:
+            self._do(now, touched)
+        except StoreUnavailable:
+            # What was observed has not been judged yet.
+            with self._lock:
+                self._touched |= touched
+                self._touched_at = now if self._touched else None
+            raise
+
+    def _do(self, now: datetime, touched: Collection[tuple[str, str, str]]) -> None:
         with reading(self.engine) as connection:
             guards = due_guards(connection, now=now, touched=touched)
             policies = due_policies(connection, now=now)
