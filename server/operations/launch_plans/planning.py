@@ -56,6 +56,9 @@ class Going:
     plan: Plan | None = None
     """For UPDATED and SHIFTED."""
 
+    foresight: Foresight | None = None
+    """What was looked at to say so; it takes a while."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanDetail:
@@ -299,7 +302,7 @@ class LaunchPlans:
                 more = f"; and {len(stopping) - 5} more" if len(stopping) > 5 else ""
                 raise Refused(f"launch plan {id} would not come through: {told}{more}")
             moved = moved_since(connection, project, stored.base, foresight.things)
-            return Going(replace(step, moved=bool(moved)))
+            return Going(replace(step, moved=bool(moved)), foresight=foresight)
 
         return self._go(write, project, id, go, [happening])
 
@@ -316,7 +319,7 @@ class LaunchPlans:
             going = go(connection, stored)
             after = self._after(connection, stored, going, write)
             save_plan_step(connection, stored, after, going.step, request_id=write.request_id)
-            return after, foresee(connection, self._look(write.principal, after, write.now))
+            return after, going.foresight or foresee(connection, self._look(write.principal, after, write.now))
 
         return self._done(write, project, work)
 
@@ -325,7 +328,7 @@ class LaunchPlans:
         after = replace(stored, plan=plan, progress=progress, updated_at=write.now)
         if going.step.happening in (Happening.UPDATED, Happening.STARTED, Happening.RESUMED):
             # Somebody has looked at it as it is now.
-            foresight = foresee(connection, self._look(write.principal, after, write.now))
+            foresight = going.foresight or foresee(connection, self._look(write.principal, after, write.now))
             after = replace(after, base=versions_of(connection, stored.project, foresight.things))
         slots = slots_of(plan, freezes_of(connection, stored.project, plan))
         return replace(after, next_at=next_at(plan, progress, slots, write.now))
