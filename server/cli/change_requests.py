@@ -292,4 +292,6 @@ def _print_detail(reply: "change_requests_pb2.GetChangeRequestResponse") -> None
         typer.echo(f"to be applied at {_shown(request.apply_at)}, as {request.scheduled_by} said")
     for step in reply.steps:
         text = f": {step.text}" if step.text else ""
-        typer.echo(f"{_shown(step.at)}  {step.actor} {step.happening}{text}")
+        # The last yes that was needed has a name of its own, which says little to people.
+        happening = "approved, which is enough" if step.happening == "completed" else step.happening
+        typer.echo(f"{_shown(step.at)}  {step.actor} {happening}{text}")

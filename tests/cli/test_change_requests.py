@@ -86,6 +86,7 @@ def test_from_asking_to_applying(desk: Desk) -> None:
     approved = desk("change-request", "approve", id, "--comment", "Fine", by="approver")
     applied = desk("change-request", "apply", id)
     after = desk("change-request", "show", id, "--json").json
+    told = desk("change-request", "show", id).out
 
     assert (0, True, True) == (listed.code, id in listed.out, "Winter sale" in listed.out)
     assert "flag banner: default off -> on" in shown.out
@@ -96,6 +97,7 @@ def test_from_asking_to_applying(desk: Desk) -> None:
     assert f"change request {id} is approved" in approved.out
     assert (0, True) == (applied.code, f"change request {id} is applied\n" in applied.out)
     assert "production is at revision 3" in applied.out
+    assert "approved, which is enough: Fine" in told
     assert ("applied", ["opened", "commented", "completed", "applied"]) == (
         after["changeRequest"]["state"],
         [each["happening"] for each in after["steps"]],

@@ -81,9 +81,10 @@ def _policy(policy: Json) -> str:
     named = as_object(policy)
     people = [*map(plain, as_list(named.get("roles"))), *map(plain, as_list(named.get("actors")))]
     covers = [plain(each) for each in as_list(named.get("covers"))]
+    count = plain(named.get("approvals"))
     return "".join(
         [
-            f"{plain(named.get('approvals'))} approvals",
+            f"{count} {'approval' if count == '1' else 'approvals'}",
             f" of {', '.join(people)}" if people else "",
             f" for every {' and '.join(covers)}" if covers else "",
         ]

@@ -275,3 +275,7 @@ def test_what_protects_an_environment_is_told() -> None:
         "freeze windows: +1",
     ] == list(map(str, describe(before, after)))
     assert [] == list(describe(before, replace(after, approval_policy=ApprovalPolicy(), freeze_windows=())))
+    one = replace(before, approval_policy=ApprovalPolicy(1, (Role.APPROVE,), (), (Covered.FLAG,)))
+    assert ["approval policy nobody is asked -> 1 approval of approve for every flag"] == list(
+        map(str, describe(before, one))
+    )
