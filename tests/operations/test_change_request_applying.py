@@ -69,6 +69,16 @@ def test_what_reaches_several_environments_is_applied(house: House) -> None:
     assert State.APPLIED is house.read(id).progress.state
 
 
+def test_what_is_so_already_is_applied_without_a_change(house: House) -> None:
+    """Told alike by a dry run, the call and the call sent again."""
+    id = house.asked()
+    house.write(ON, by=FIREFIGHTER, bypass_approval=True, reason="The bank is down")
+    house.review.rebase(ask(EDITOR), project="shop", id=id)
+    told = [house.apply(id, **how).outcome for how in ({"dry_run": True}, *[{"request_id": "r1"}] * 2)]
+
+    assert ([Outcome.UNCHANGED] * 3, State.APPLIED) == (told, house.read(id).progress.state)
+
+
 def test_everything_is_in_the_audit_trail(house: House) -> None:
     """Each step has its entry with who and why, and the chain holds."""
     id = house.asked(reason="Sale")

@@ -55,7 +55,9 @@ def carry_out(engine: Engine, project: str, work: Work, *, dry_run: bool = False
         went = taken.went
     if isinstance(went, FlagstaffError):
         raise went
-    return replace(went, written=replace(went.written, outcome=Outcome.WOULD_APPLY)) if dry_run else went
+    if not dry_run or went.written.outcome is Outcome.UNCHANGED:
+        return went
+    return replace(went, written=replace(went.written, outcome=Outcome.WOULD_APPLY))
 
 
 def answered_before(
@@ -67,7 +69,9 @@ def answered_before(
         return None
     check_known(known, request_id=write.request_id, id=id, happenings=happenings)
     request = read_request(connection, project=project, id=id)
-    return Went(request, Written(Outcome.APPLIED, request.progress.revisions or {}))
+    # What was so already when it was applied had no revision.
+    was_so = Happening.APPLIED in happenings and not request.progress.revisions
+    return Went(request, Written(Outcome.UNCHANGED if was_so else Outcome.APPLIED, request.progress.revisions or {}))
 
 
 def keep(connection: Connection, before: StoredRequest, after: StoredRequest, step: Step, *, request_id: str) -> Went:
