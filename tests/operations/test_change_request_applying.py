@@ -74,9 +74,11 @@ def test_what_is_so_already_is_applied_without_a_change(house: House) -> None:
     id = house.asked()
     house.write(ON, by=FIREFIGHTER, bypass_approval=True, reason="The bank is down")
     house.review.rebase(ask(EDITOR), project="shop", id=id)
-    told = [house.apply(id, **how).outcome for how in ({"dry_run": True}, *[{"request_id": "r1"}] * 2)]
+    tried = house.apply(id, dry_run=True)
+    applied, again = (house.apply(id, request_id="r1") for _ in range(2))
 
-    assert ([Outcome.UNCHANGED] * 3, State.APPLIED) == (told, house.read(id).progress.state)
+    assert [Outcome.UNCHANGED] * 3 == [each.outcome for each in (tried, applied, again)]
+    assert State.APPLIED is house.read(id).progress.state
 
 
 def test_everything_is_in_the_audit_trail(house: House) -> None:
