@@ -79,6 +79,8 @@ class AimName(StrEnum):
 
     OFF = "off"
     ANCHOR = "anchor"
+    STEP = "step"
+    FREEZE = "freeze"
 
 
 @app.command("create", help=CREATE_HELP)
@@ -97,7 +99,10 @@ def create(
     expires_at: Annotated[str, given("--expires-at", "At an instant: 2026-12-01T09:00:00Z.")] = "",
     heartbeat: Annotated[str, given("--heartbeat", "When it is missing.")] = "",
     within: Annotated[float, given("--within", "Seconds without the heartbeat.")] = 0.0,
-    to: Annotated[AimName, given("--to", "How far: off, or what is there now.")] = AimName.OFF,
+    to: Annotated[
+        AimName, given("--to", "How far: off, what is there now, a step of the release that runs, or nowhere: hold it.")
+    ] = AimName.OFF,
+    step: Annotated[int, given("--step", "For --to step: which, counted from 1.", min=0)] = 0,
     shadow: Annotated[bool, given("--shadow", "Only say what would have been done.")] = False,
     confirm: Annotated[int, given("--confirm", "So many failures of --confirm-of judgements.", min=1)] = 1,
     confirm_of: Annotated[int, given("--confirm-of", "The last so many judgements.", min=1)] = 1,
@@ -125,6 +130,7 @@ def create(
         triggers=triggers,
         reach=_reach(flag, rule, tag, plan, whole_environment=whole_environment),
         aim=messages.RollbackPolicy.Aim.Value(f"AIM_{to.name}"),
+        step=step,
         mode=messages.RollbackPolicy.MODE_SHADOW if shadow else messages.RollbackPolicy.MODE_ENFORCE,
         confirm=confirm,
         confirm_of=max(confirm, confirm_of),

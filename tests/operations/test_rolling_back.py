@@ -14,6 +14,7 @@ from server.core.guards.machine import Happening
 from server.core.guards.policies import Aim, Mode, Reach, ReachKind, Trigger, TriggerKind
 from server.core.guards.verdicts import Verdict
 from server.core.releases.plan import Check, Gates, Plan
+from server.core.releases.progress import Act
 from server.operations.guards.releasing import judgements
 from server.store.audit import list_entries, verify_chain
 from server.store.engine import reading
@@ -197,14 +198,16 @@ def yard(house: House) -> Yard:
     ("aim", "percent", "state"),
     [
         (Aim.ANCHOR, 10.0, "rolled-back"),
-        (Aim.OFF, 50.0, "rolled-back"),
-        (Aim.FREEZE, 50.0, "held"),
+        (Aim.OFF, 75.0, "rolled-back"),
+        (Aim.FREEZE, 75.0, "held"),
+        (Aim.STEP, 50.0, "rolled-back"),
     ],
 )
 def test_a_release_goes_back_as_a_whole(house: House, yard: Yard, aim: Aim, percent: float, state: str) -> None:
     """It knows where it began and holds its lock; what it does is what the policy aims at."""
-    id = yard.started(Plan("Checkout", (share(50), share(100, Gates()))))
-    house.make(policy=replace(POLICY, aim=aim))
+    id = yard.started(Plan("Checkout", (share(50), share(75), share(100, Gates()))))
+    yard.do(id, Act.ADVANCE)
+    house.make(policy=replace(POLICY, aim=aim, step=int(aim is Aim.STEP)))
     (told,) = house.signal()
     (rule,) = (stored(house.engine).flags["checkout"] or {})["rules"]
 

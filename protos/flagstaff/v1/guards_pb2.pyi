@@ -354,7 +354,7 @@ class RollbackPolicy(_message.Message):
     environment: _builtins.str
     aim: Global___RollbackPolicy.Aim.ValueType
     step: _builtins.int
-    """For AIM_STEP: which, counted from 0."""
+    """For AIM_STEP: which, counted from 1, as ReleaseService counts them."""
     mode: Global___RollbackPolicy.Mode.ValueType
     confirm: _builtins.int
     """So many of a guard's last `confirm_of` judgements must fail. 0: 1."""

@@ -397,7 +397,7 @@ class ObservationSeries(_message.Message):
     variant: _builtins.str
     """What the flag had for those who were observed."""
     step: _builtins.int
-    """Of a release, up to 999; 0 outside of any."""
+    """Of a release, counted from 1 as ReleaseService counts them, up to 999; 0 outside of any."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property

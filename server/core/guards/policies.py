@@ -113,7 +113,7 @@ class Policy:
     reach: Reach
     aim: Aim = Aim.OFF
     step: int = 0
-    """For Aim.STEP: which of the release, counted from 0."""
+    """For Aim.STEP: which of the release, counted from 1 as releases are shown; else 0."""
 
     mode: Mode = Mode.ENFORCE
     confirm: int = 1
@@ -175,6 +175,8 @@ def check_policy(policy: Policy) -> None:
             problems.error(f"/{name}", f"is {count}, expected 0 or more")
     if policy.step and policy.aim is not Aim.STEP:
         problems.error("/step", "is for the aim `step`")
+    if policy.aim is Aim.STEP and not policy.step:
+        problems.error("/step", "says which step of the release, counted from 1")
     if policy.aim in (Aim.STEP, Aim.FREEZE) and policy.reach.kind is ReachKind.RULE:
         problems.error("/aim", "a release goes back or stands still as a whole: reach for its flag, not for a rule")
     if len(policy.description) > TEXT_CHARS_MAX:

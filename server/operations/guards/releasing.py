@@ -61,7 +61,7 @@ def take_release_back(
     Errors: Refused when the release cannot go there; as a commit.
     """
     stored = read_release(connection, project=why.project, id=id)
-    target = Target(_BACK_TO[policy.aim], policy.step)
+    target = Target(_BACK_TO[policy.aim], max(0, policy.step - 1))
     command = Command(Act.ROLL_BACK, why.actor, why.reason, target=target)
     by = By(Write(principal, Action.EDIT, why.now, reason=why.reason), why.actor, why.cause)
     went = happen(writer, connection, stored, command, by)
