@@ -51,9 +51,10 @@ def server_options(*, reuse_port: bool = False, connection_age_s: float | None =
         ("grpc.server.max_pending_requests", PENDING_REQUESTS_MAX),
         ("grpc.server.max_pending_requests_hard_limit", PENDING_REQUESTS_MAX),
         # The defence against a flood of opened and reset streams; unlimited by default. 100,000 of them on one
-        # connection cost 0.3 s of CPU and 6 MB at 256, 0.7 s and 17 MB at 1,000, 3.5 s and 300 MB without a limit.
-        # Fewer than 256 cost no less: half of it is the core's, which reads the frames, the rest the library's, which
-        # some 2,000 calls reach before any handler is asked. A server with nothing of ours takes as long.
+        # connection cost 0.3 to 0.4 s of CPU and 6 MB at 256, 0.7 s and 17 MB at 1,000, 3.5 s and 300 MB without a
+        # limit. Whether fewer would cost less did not show on a busy machine. Half of it is the core's, which reads
+        # the frames, the rest the library's, which some 2,000 calls reach before any handler is asked; a server with
+        # nothing of ours takes about as long.
         # A client with more calls queues them; a proxy that carries many clients opens a further connection.
         ("grpc.max_concurrent_streams", CONCURRENT_STREAMS_MAX),
         # A connection that never finishes its handshake is closed after this instead of two minutes.
