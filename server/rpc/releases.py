@@ -195,8 +195,8 @@ class _Watch:
     async def stream(self, raw: bytes, call: Call) -> AsyncIterator[bytes]:
         """The release now and what happened behind the number that is known, then what happens."""
         request = parse(messages.WatchReleaseRequest, raw)
-        named(request, "project", "id")
         require_within(call.principal, action_of(WATCH), request.project)
+        named(request, "project", "id")
         number = request.after_number
         while True:
             # Before what is read: what happens meanwhile is looked at once more, and not missed.
