@@ -1,16 +1,15 @@
 """The commands `flagstaff change-request ...`: changes that others must agree to."""
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from server.cli.files import read_file
+from server.cli.instants import read_instant
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read, remote_write
-from server.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from protos.flagstaff.v1 import change_requests_pb2
@@ -213,7 +212,7 @@ def apply(
         from google.protobuf.timestamp_pb2 import Timestamp
 
         stamp = Timestamp()
-        stamp.FromDatetime(_instant(at))
+        stamp.FromDatetime(read_instant(at, "--at"))
         _done(server, "ScheduleChangeRequest", id, apply_at=stamp)
     else:
         _done(server, "ApplyChangeRequest", id)
@@ -238,16 +237,6 @@ def _done(server: Remote, method: str, id: str, **fields: Any) -> None:
     request = getattr(messages, f"{method}Request")(project=server.project, id=id, options=server.options(), **fields)
     reply = getattr(_stub(server), method)(request)
     server.done(reply, f"change request {id} is {_state(reply.change_request)}")
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise InvalidRequest(f"{text!r} is not an instant with its time zone, such as 2026-12-01T09:00:00Z")
-    return instant.astimezone(UTC)
 
 
 def _state(request: "change_requests_pb2.ChangeRequest") -> str:

@@ -1,11 +1,11 @@
 """The commands `flagstaff rollback ...`: when flags are taken back by themselves."""
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from server.cli.instants import read_instant
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read, remote_write
@@ -122,7 +122,7 @@ def create(
     ]
     if expires_at:
         expiry = kinds(kind=kinds.KIND_EXPIRY)
-        expiry.at.FromDatetime(_instant(expires_at))
+        expiry.at.FromDatetime(read_instant(expires_at, "--expires-at"))
         triggers.append(expiry)
     policy = messages.RollbackPolicy(
         key=key,
@@ -228,16 +228,6 @@ def _reach(flag: str, rule: str, tag: str, plan: str, *, whole_environment: bool
     if tag:
         return kinds(kind=kinds.KIND_LABEL, key=tag)
     return kinds(kind=kinds.KIND_RULE if rule else kinds.KIND_FLAG, key=flag, rule=rule)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise InvalidRequest(f"{text!r} is not an instant with its time zone, such as 2026-12-01T09:00:00Z")
-    return instant.astimezone(UTC)
 
 
 def _row(policy: "guards_pb2.RollbackPolicy") -> list[str]:

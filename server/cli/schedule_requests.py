@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from server.cli.files import read_file
+from server.cli.instants import read_instant
 from server.cli.options import given
 from server.cli.remote import Remote
 from server.core.errors import InvalidRequest
@@ -44,7 +44,7 @@ def timing_from(
         raise typer.BadParameter("say when by one of --at, --rrule and --cron")
     timing = messages.ScheduleTiming()
     if at:
-        timing.at.FromDatetime(_instant(at))
+        timing.at.FromDatetime(read_instant(at, "--at"))
         return timing
     recurrence = timing.recurrence
     if rrule:
@@ -54,9 +54,9 @@ def timing_from(
     recurrence.zone, recurrence.count_max = zone, count
     start, end = bounds
     if start:
-        recurrence.start_at.FromDatetime(_instant(start))
+        recurrence.start_at.FromDatetime(read_instant(start, "--start"))
     if end:
-        recurrence.end_at.FromDatetime(_instant(end))
+        recurrence.end_at.FromDatetime(read_instant(end, "--end"))
     return timing
 
 
@@ -112,13 +112,3 @@ def _read_writes(file: str) -> list[Any]:
         raise InvalidRequest(
             f"{file} holds no requests with their @type ({error}); see `flagstaff schedule create --help`"
         ) from None
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise InvalidRequest(f"{text!r} is not an instant with its time zone, such as 2026-12-01T09:00:00Z")
-    return instant.astimezone(UTC)

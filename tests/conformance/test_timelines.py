@@ -11,7 +11,7 @@ import pytest
 from tests.conformance.installations import IN_PROCESS_CLIENTS
 from tests.conformance.processes import Driver, DriverOf, FlagSetFile, Server, import_flags, start_server
 
-AHEAD_S: Final = 10.0
+AHEAD_S: Final = 20.0
 """From the commit to the step: enough to reach all clients and to kill the server, on a busy machine."""
 
 STEP_TIMEOUT_S: Final = 10.0
