@@ -91,6 +91,19 @@ def test_canary_blue_green_templates_and_files(release: Told, tmp_path: Path) ->
     assert "is created" in release("create", "--file", str(file)).out
 
 
+def test_somebody_outside_is_asked(release: Told) -> None:
+    """What silence and a no mean is as the options say, and a no that rolls back does so at once."""
+    options = ("--ask", "ci", "--ask-timeout", "10m", "--on-silence", "go", "--on-no-go", "roll-back")
+    id = _id(release("create", "banner", "beta", "--shares", "5%,100%", "--every", "0s", *options, "--start"))
+    externals = json.loads(release("status", id, "--json").out)["plan"]["steps"][0]["gates"]["externals"]
+    answered = release("answer", id, "ci", "--no-go", "--comment", "red")
+
+    asked = {"name": "ci", "timeout": "600s", "onTimeout": "go", "onNoGo": "roll-back"}
+    assert [asked] == externals
+    assert "is rolled-back" in answered.out, answered.err
+    assert "says no-go: red" in release("log", id).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

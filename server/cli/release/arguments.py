@@ -1,7 +1,9 @@
 """Read what the commands about releases are given, and show shares, durations and states."""
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -18,6 +20,22 @@ if TYPE_CHECKING:
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
 
+
+class Silence(StrEnum):
+    """What no answer means, as an option's choices."""
+
+    GO = "go"
+    HOLD = "hold"
+    ROLL_BACK = "roll-back"
+
+
+class NoGo(StrEnum):
+    """What a no means, as an option's choices."""
+
+    HOLD = "hold"
+    ROLL_BACK = "roll-back"
+
+
 Id = Annotated[str, typer.Argument(metavar="ID", help="The release's id.")]
 Key = Annotated[str, typer.Argument(metavar="FLAG", help="The flag's key.")]
 Every = Annotated[str, given("--every", "The least time of each step, such as 30m, 1h or 1d12h.")]
@@ -27,7 +45,9 @@ DryGuards = Annotated[
 ]
 Sample = Annotated[int, given("--sample", "Observations that each guard must have seen.", min=0)]
 Asks = Annotated[list[str] | None, given("--ask", "Somebody outside who must say go. Repeatable.")]
-AskTimeout = Annotated[str, given("--ask-timeout", "How long they may take; then it is held.")]
+AskTimeout = Annotated[str, given("--ask-timeout", "How long they may take.")]
+OnSilence = Annotated[Silence, given("--on-silence", "What it means when they have not answered by then.")]
+OnNoGo = Annotated[NoGo, given("--on-no-go", "What their no means.")]
 Approvals = Annotated[int, given("--approvals", "Approvals for the end of each step, asked last.", min=0)]
 Manual = Annotated[bool, given("--manual", "Each step waits for `flagstaff release advance`.")]
 
@@ -64,8 +84,7 @@ def gates(
     guards: list[str] | None,
     dry_guards: list[str] | None,
     sample: int,
-    asks: list[str] | None,
-    ask_timeout: str,
+    externals: "Sequence[messages.ReleaseExternal]",
     approvals: int,
     manual: bool,
 ) -> "messages.ReleaseGates":
@@ -74,15 +93,32 @@ def gates(
 
     checks = [messages.ReleaseCheck(guard=each) for each in guards or ()]
     checks += [messages.ReleaseCheck(guard=each, dry_run=True) for each in dry_guards or ()]
-    timeout = duration(ask_timeout)
     return messages.ReleaseGates(
         minimum=duration(every),
         sample_min=sample,
         checks=checks,
-        externals=[messages.ReleaseExternal(name=each, timeout=timeout) for each in asks or ()],
+        externals=externals,
         approvals=approvals,
         manual=manual,
     )
+
+
+def asked(
+    names: list[str] | None, timeout: str, on_silence: Silence, on_no_go: NoGo
+) -> "list[messages.ReleaseExternal]":
+    """Who is asked at the end of a step. Errors: BadParameter."""
+    from protos.flagstaff.v1 import releases_pb2 as messages
+
+    number = messages.ReleaseExternal.OnSilence.Value
+    return [
+        messages.ReleaseExternal(
+            name=each,
+            timeout=duration(timeout),
+            on_timeout=number(f"ON_SILENCE_{on_silence.name}"),
+            on_no_go=number(f"ON_SILENCE_{on_no_go.name}"),
+        )
+        for each in names or ()
+    ]
 
 
 def state_name(number: int) -> str:

@@ -19,7 +19,11 @@ from server.cli.release.arguments import (
     Guards,
     Key,
     Manual,
+    NoGo,
+    OnNoGo,
+    OnSilence,
     Sample,
+    Silence,
     state_name,
     stub,
 )
@@ -35,6 +39,7 @@ CREATE_HELP: Final = """Draw up a release of one rule's share, along a curve.
   flagstaff release create new-checkout everybody --shares 5%,20%,100% --every 1d --start
   flagstaff release create new-checkout everybody --from 10% --by 10% --every 6h --guard checkout-errors
   flagstaff release create new-checkout everybody --template careful --approvals 1
+  flagstaff release create new-checkout everybody --ask ci --ask-timeout 30m --on-silence roll-back
   flagstaff release create new-checkout beta --serve on --every 1h         adds the rule where it is not there
   flagstaff release create --file release.json                             a whole plan, several flags and environments
 """
@@ -109,6 +114,8 @@ def create(
     sample: Sample = 0,
     ask: Asks = None,
     ask_timeout: AskTimeout = "1h",
+    on_silence: OnSilence = Silence.HOLD,
+    on_no_go: OnNoGo = NoGo.HOLD,
     approvals: Approvals = 0,
     manual: Manual = False,
     name: Name = "",
@@ -131,7 +138,8 @@ def create(
         return
     if not flag or not rule:
         raise typer.BadParameter("name the flag and its rule, or give a --file")
-    gates = arguments.gates(every, guard, dry_run_guard, sample, ask, ask_timeout, approvals, manual)
+    externals = arguments.asked(ask, ask_timeout, on_silence, on_no_go)
+    gates = arguments.gates(every, guard, dry_run_guard, sample, externals, approvals, manual)
     recipe = messages.ProgressiveRecipe(environment=server.environment, flag_key=flag, rule_id=rule, gates=gates)
     if template:
         recipe.template = template
@@ -169,6 +177,8 @@ def canary(
     sample: Sample = 0,
     ask: Asks = None,
     ask_timeout: AskTimeout = "1h",
+    on_silence: OnSilence = Silence.HOLD,
+    on_no_go: OnNoGo = NoGo.HOLD,
     approvals: Approvals = 0,
     manual: Manual = False,
     name: Name = "",
@@ -185,7 +195,8 @@ def canary(
     """Draw it up."""
     from protos.flagstaff.v1 import releases_pb2 as messages
 
-    gates = arguments.gates(every, guard, dry_run_guard, sample, ask, ask_timeout, approvals, manual)
+    externals = arguments.asked(ask, ask_timeout, on_silence, on_no_go)
+    gates = arguments.gates(every, guard, dry_run_guard, sample, externals, approvals, manual)
     recipe = messages.CanaryRecipe(
         environment=server.environment,
         flag_key=flag,
@@ -213,6 +224,8 @@ def blue_green(
     sample: Sample = 0,
     ask: Asks = None,
     ask_timeout: AskTimeout = "1h",
+    on_silence: OnSilence = Silence.HOLD,
+    on_no_go: OnNoGo = NoGo.HOLD,
     approvals: Approvals = 0,
     name: Name = "",
     description: Description = "",
@@ -229,8 +242,9 @@ def blue_green(
     from protos.flagstaff.v1 import releases_pb2 as messages
 
     named = flag_arguments.named_values(flags, "FLAG=VARIANT, such as search=new")
-    before = arguments.gates(every or "0s", guard, dry_run_guard, sample, ask, ask_timeout, approvals, not every)
-    after = arguments.gates(standby, guard, dry_run_guard, 0, None, ask_timeout, 0, False)
+    externals = arguments.asked(ask, ask_timeout, on_silence, on_no_go)
+    before = arguments.gates(every or "0s", guard, dry_run_guard, sample, externals, approvals, not every)
+    after = arguments.gates(standby, guard, dry_run_guard, 0, (), 0, False)
     recipe = messages.BlueGreenRecipe(
         flags=[
             messages.SwitchedFlag(environment=server.environment, flag_key=key, preview=variant)

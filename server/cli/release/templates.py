@@ -7,7 +7,21 @@ import typer
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.release import arguments
-from server.cli.release.arguments import Approvals, Asks, AskTimeout, DryGuards, Every, Guards, Manual, Sample, stub
+from server.cli.release.arguments import (
+    Approvals,
+    Asks,
+    AskTimeout,
+    DryGuards,
+    Every,
+    Guards,
+    Manual,
+    NoGo,
+    OnNoGo,
+    OnSilence,
+    Sample,
+    Silence,
+    stub,
+)
 from server.cli.remote import Place, Remote, remote_read, remote_write
 
 HELP: Final = """Keep curves with their gates, from which a project's releases are drawn up.
@@ -54,13 +68,16 @@ def put(
     sample: Sample = 0,
     ask: Asks = None,
     ask_timeout: AskTimeout = "1h",
+    on_silence: OnSilence = Silence.HOLD,
+    on_no_go: OnNoGo = NoGo.HOLD,
     approvals: Approvals = 0,
     manual: Manual = False,
 ) -> None:
     """Keep it."""
     from protos.flagstaff.v1 import releases_pb2 as messages
 
-    gates = arguments.gates(every, guard, dry_run_guard, sample, ask, ask_timeout, approvals, manual)
+    externals = arguments.asked(ask, ask_timeout, on_silence, on_no_go)
+    gates = arguments.gates(every, guard, dry_run_guard, sample, externals, approvals, manual)
     steps = [messages.ReleaseTemplateStep(share_parts=arguments.parts(each), gates=gates) for each in shares.split(",")]
     steps[-1].gates.Clear()
     request = messages.PutReleaseTemplateRequest(

@@ -74,7 +74,9 @@ def _take_back(walk: Walk) -> bool:
         return roll_back(walk, Target(BackTo.OFF), text=f"cut off at {walk.plan.cutoff_at.isoformat()}")
     for external in walk.gates.externals:
         asked = external_of(progress, external)
-        refused, silent = asked.go is False, is_silent(external, asked, now)
+        # The time to answer stands still in a pause, and who has not answered by then is asked again.
+        silent = progress.state is not State.PAUSED and is_silent(external, asked, now)
+        refused = asked.go is False
         policy = external.on_no_go if refused else external.on_timeout if silent else OnTimeout.GO
         text = next(each.text for each in evidence if each.kind == EXTERNAL and each.name == external.name)
         if policy is OnTimeout.ROLL_BACK and roll_back(walk, walk.plan.back_to, text=text, gates=evidence):

@@ -48,7 +48,7 @@ def _instants(release: Release, now: datetime, judged_every_s: float) -> Iterato
         yield now + timedelta(seconds=judged_every_s)
     for external in gates.externals:
         asked = external_of(progress, external)
-        if asked.go is None and asked.asked_at is not None:
+        if asked.go is None and asked.asked_at is not None and progress.state is not State.PAUSED:
             yield asked.asked_at + timedelta(seconds=external.timeout_s)
     if progress.state is State.RUNNING:
         yield progress.retry_at
