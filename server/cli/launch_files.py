@@ -74,10 +74,11 @@ def read_length(text: str) -> int:
 
 
 def _item(item: dict[str, Any], project: str, path: str) -> dict[str, Any]:
-    """`at` and `do`, as people write them, in the words of the API."""
-    _refuse_unknown(item, ("id", "title", "at", "do"), path)
+    """`at`, `do` and `start`, as people write them, in the words of the API."""
+    _refuse_unknown(item, ("id", "title", "at", "do", "start"), path)
     writes = [_write(each, project, f"{path}/do/{index}") for index, each in enumerate(_objects(item, "do", path))]
-    return {"id": item.get("id"), "title": item.get("title", ""), "offset": item.get("at", ""), "writes": writes}
+    given = {"id": item.get("id"), "title": item.get("title", ""), "offset": item.get("at", "")}
+    return {**given, "writes": writes, "startRelease": item.get("start", "")}
 
 
 def _write(write: dict[str, Any], project: str, path: str) -> dict[str, Any]:

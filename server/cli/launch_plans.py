@@ -45,8 +45,9 @@ CREATE_HELP: Final = """Make a plan from a file: a draft, which does nothing unt
       do:
         - EnableFlags: {environment: production, keys: [new-checkout]}
 
-`do` has calls of the API by their names, with the fields of their requests. More in the file: description, owner,
-closures, outside (move or report), missed (hold, run or skip), moved (report or hold), grace and remindBefore.
+`do` has calls of the API by their names, with the fields of their requests; `start: rel_0123456789` in its place starts
+a release that was drawn up. More in the file: description, owner, closures, outside (move or report), missed (hold, run
+or skip), moved (report or hold), grace and remindBefore.
 
 \b
   flagstaff launch create new-checkout.yaml --dry-run
@@ -54,7 +55,7 @@ closures, outside (move or report), missed (hold, run or skip), moved (report or
 
 UPDATE_HELP: Final = """Ask for what a file says now, of a draft or a held plan. Drops approvals and answers.
 
-An item without `do` keeps what it does.
+An item without `do` or `start` keeps what it does.
 
 \b
   flagstaff launch update lp_0123456789 new-checkout.yaml
@@ -350,9 +351,10 @@ def _print_items(reply: Any) -> None:
     rows = []
     for each in reply.launch_plan.items:
         became = ("skipped" if each.skipped else "done") if each.HasField("done_at") else "-"
-        rows.append([each.id, each.offset, _shown(each.at), ", ".join(each.environments), became])
+        starts = each.start_release or "-"
+        rows.append([each.id, each.offset, _shown(each.at), ", ".join(each.environments), starts, became])
     typer.echo("")
-    print_table(("item", "offset", "at", "environments", "became"), rows)
+    print_table(("item", "offset", "at", "environments", "starts", "became"), rows)
     _print_previews(reply.previews)
     for conflict in reply.conflicts:
         typer.echo(f"in the way: {conflict.message}")

@@ -17,7 +17,7 @@ from server.core.change_requests.codec import Content, Proposed, write_content
 from server.core.errors import InvalidDefinition, InvalidRequest
 from server.core.launch_plans.machine import State
 from server.core.launch_plans.offsets import ZERO
-from server.core.launch_plans.plan import GRACE_S, Check, Item, Missed, Moved, Outside, Plan
+from server.core.launch_plans.plan import GRACE_S, Check, Item, Missed, Moved, Outside, Plan, Starts
 from server.core.launch_plans.timing import slots_of
 from server.operations.launch_plans.foresight import ConflictKind, Foreseen, PlanConflict
 from server.operations.launch_plans.planning import LaunchPlans, Planned
@@ -195,7 +195,7 @@ class _LaunchPlans:
         )
 
     def _item(self, project: str, spec: Any, write: Write, *, known: Mapping[str, Item]) -> Item:
-        if not spec.writes and spec.id in known:
+        if not spec.writes and not spec.start_release and spec.id in known:
             return replace(known[spec.id], offset=spec.offset, title=spec.title)
         parts: list[Proposed] = []
         actions: set[Action] = set()
@@ -221,7 +221,8 @@ class _LaunchPlans:
                 f"item {spec.id!r} needs several rights ({', '.join(sorted(actions))}); make an item of each"
             )
         action = next(iter(actions), Action.EDIT)
-        return Item(spec.id, spec.offset, Content(tuple(parts), any(replaces)), action, spec.title)
+        starts = Starts(spec.start_release) if spec.start_release else None
+        return Item(spec.id, spec.offset, Content(tuple(parts), any(replaces)), action, spec.title, starts)
 
 
 def _answer(planned: Planned) -> messages.LaunchPlanResponse:
@@ -263,7 +264,10 @@ def _spec(plan: Plan) -> messages.LaunchPlanSpec:
         owner=plan.owner,
         time_zone=plan.zone,
         launch_at=_stamp(plan.launch_at),
-        items=[messages.LaunchItemSpec(id=each.id, offset=each.offset, title=each.title) for each in plan.items],
+        items=[
+            messages.LaunchItemSpec(id=each.id, offset=each.offset, title=each.title, start_release=_started(each))
+            for each in plan.items
+        ],
         checks=[
             messages.LaunchCheck(id=each.id, text=each.text, approvers=each.approvers, before=each.before)
             for each in plan.checks
@@ -293,14 +297,19 @@ def _items(stored: StoredPlan) -> list[messages.LaunchItem]:
                 title=slot.item.title,
                 planned_at=_stamp(slot.planned_at),
                 at=_stamp(slot.at),
-                environments=sorted({part.environment for part in slot.item.content.parts}),
+                environments=sorted(slot.item.environments),
                 done_at=None if became is None else _stamp(became.at),
                 skipped=became is not None and became.skipped,
                 revisions={} if became is None else became.revisions,
                 content=compact(write_content(slot.item.content)),
+                start_release=_started(slot.item),
             )
         )
     return items
+
+
+def _started(item: Item) -> str:
+    return "" if item.starts is None else item.starts.release
 
 
 def _preview(foreseen: Foreseen) -> messages.LaunchPreview:

@@ -348,7 +348,7 @@ def _told(stored: StoredPlan, step: Step) -> Occurrence:
 
 def _environments(plan: Plan, items: Sequence[str]) -> list[Json]:
     """Where some of the items change something, or all where none is named."""
-    reached = {part.environment for item in plan.items if not items or item.id in items for part in item.content.parts}
+    reached = {key for item in plan.items if not items or item.id in items for key in item.environments}
     return list(sorted(reached))
 
 

@@ -131,6 +131,8 @@ def test_other_commands(desk: Desk, write: Write) -> None:
     assert 1 == desk("launch", "go", id, "legal").code
     assert 0 == desk("launch", "cancel", id).code
     assert 1 == desk("launch", "start", id).code
+    starts = {**kept, "items": [{"id": "go", "at": "T-0", "start": "rel_none"}]}
+    assert "release 'rel_none' is not in project" in desk("launch", "create", write("starts.json", starts)).err
     assert 2 == desk("launch", "shift", id).code
 
 

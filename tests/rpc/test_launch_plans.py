@@ -19,10 +19,12 @@ from protos.flagstaff.v1 import environments_pb2 as environments
 from protos.flagstaff.v1 import flags_pb2 as flags
 from protos.flagstaff.v1 import launch_plans_pb2 as messages
 from protos.flagstaff.v1 import tokens_pb2 as tokens
-from server.core.access import Grant, Principal, Role
+from server.core.access import Action, Grant, Principal, Role
 from server.core.changes import PutFlag
+from server.core.releases.plan import Gates, Patch, Plan, Step
 from server.operations.launch_plans.running import Running
-from server.operations.writes import Writer
+from server.operations.releases.moving import Releases
+from server.operations.writes import Write, Writer
 from tests.rpc.conftest import Serve
 from tests.rpc.managing import Manager, called, managing
 from tests.store.definitions import NOW, flag, new_shop, put, stored
@@ -89,9 +91,9 @@ class Desk:
             return error.code(), error.details() or ""
         raise AssertionError(f"{method} was not refused")
 
-    async def made(self, **more: Any) -> str:
+    async def made(self, *, items: tuple[messages.LaunchItemSpec, ...] = (), **more: Any) -> str:
         """The id of a draft."""
-        return str((await self.call("CreateLaunchPlan", spec=spec(**more))).launch_plan.id)
+        return str((await self.call("CreateLaunchPlan", spec=spec(*items, **more))).launch_plan.id)
 
     def carry_on(self, after: timedelta) -> None:
         """Let time pass, from T-0 on, and do what is due."""
@@ -140,6 +142,26 @@ async def test_from_a_draft_to_its_end(desk: Desk, shop: Engine) -> None:
     assert ["created", "started", "executed", "executed", "completed"] == [each.happening for each in ended.steps]
     assert all(each.HasField("done_at") and each.revisions for each in ended.launch_plan.items)
     assert {"on"} == {(each or {})["default"] for each in stored(shop).flags.values()}
+
+
+async def test_an_item_that_starts_a_release(desk: Desk, shop: Engine) -> None:
+    """It is told with the item, stays when the item is updated without it, and begins at its time."""
+    off = Patch("production", "new-ui", enabled=False)
+    write = Write(desk.manager.people["editor"], Action.EDIT, NOW)
+    plan = Plan("Off", (Step((off,), Gates(manual=True)),))
+    release = Releases(Writer(shop)).create(write, project="shop", plan=plan).stored.id
+    item = messages.LaunchItemSpec(id="off", offset="T-0", start_release=release)
+    id = await desk.made(items=(item,))
+    kept = spec(messages.LaunchItemSpec(id="off", offset="T+1d"))
+    reply = await desk.call("UpdateLaunchPlan", id=id, spec=kept)
+    assert release == reply.launch_plan.items[0].start_release == reply.launch_plan.spec.items[0].start_release
+    assert ["production"] == reply.launch_plan.items[0].environments
+    await desk.call("StartLaunchPlan", id=id)
+    desk.carry_on(timedelta(days=1))
+
+    assert False is (stored(shop).flags["new-ui"] or {})["enabled"]
+    code, told = await desk.refused("CreateLaunchPlan", spec=spec(messages.LaunchItemSpec(start_release="rel_none")))
+    assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (code, "/items/0/offset" in told)
 
 
 async def test_a_dry_run_keeps_nothing(desk: Desk) -> None:

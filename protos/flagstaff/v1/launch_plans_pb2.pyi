@@ -177,6 +177,7 @@ class LaunchItemSpec(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
+    START_RELEASE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Short, and its own within the plan."""
     offset: _builtins.str
@@ -184,6 +185,10 @@ class LaunchItemSpec(_message.Message):
     `T-30m`: hours and minutes as they pass.
     """
     title: _builtins.str
+    start_release: _builtins.str
+    """In place of writes: the id of a release that begins then, after the changes of the same instant, with the rights that
+    the plan has. It needs approvals of its own where its environments ask for them. One that cannot begin holds the plan.
+    """
     @_builtins.property
     def writes(self) -> _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]:
         """Requests of other services, such as flagstaff.v1.UpdateFlagConfigRequest, that change flags, segments or environments
@@ -197,10 +202,11 @@ class LaunchItemSpec(_message.Message):
         offset: _builtins.str = ...,
         title: _builtins.str = ...,
         writes: _abc.Iterable[_any_pb2.Any] | None = ...,
+        start_release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "offset", b"offset", "title", b"title", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "offset", b"offset", "start_release", b"start_release", "title", b"title", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -398,12 +404,15 @@ class LaunchItem(_message.Message):
     SKIPPED_FIELD_NUMBER: _builtins.int
     REVISIONS_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    START_RELEASE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     offset: _builtins.str
     title: _builtins.str
     skipped: _builtins.bool
     content: _builtins.str
     """Exactly what it asks for, as JSON."""
+    start_release: _builtins.str
+    """The release that it starts."""
     @_builtins.property
     def planned_at(self) -> _timestamp_pb2.Timestamp:
         """By its offset."""
@@ -435,10 +444,11 @@ class LaunchItem(_message.Message):
         skipped: _builtins.bool = ...,
         revisions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         content: _builtins.str = ...,
+        start_release: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "done_at", b"done_at", "planned_at", b"planned_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "content", b"content", "done_at", b"done_at", "environments", b"environments", "id", b"id", "offset", b"offset", "planned_at", b"planned_at", "revisions", b"revisions", "skipped", b"skipped", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "content", b"content", "done_at", b"done_at", "environments", b"environments", "id", b"id", "offset", b"offset", "planned_at", b"planned_at", "revisions", b"revisions", "skipped", b"skipped", "start_release", b"start_release", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,7 +1,7 @@
 """Say what a launch plan is, and what is wrong with one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -55,6 +55,17 @@ class Moved(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Starts:
+    """A release that an item starts."""
+
+    release: str
+    """Its id."""
+
+    flags: tuple[tuple[str, str], ...] = ()
+    """(environment, key) of those that it moves, as the plan was told when it was made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """What is to be done at one time."""
 
@@ -67,6 +78,14 @@ class Item:
     """What one must be allowed, in every environment that it reaches, to do it."""
 
     title: str = ""
+    starts: Starts | None = None
+    """A release that begins then; such an item has no content of its own."""
+
+    @property
+    def environments(self) -> frozenset[str]:
+        """Where it changes something."""
+        started = () if self.starts is None else (environment for environment, _ in self.starts.flags)
+        return frozenset((*(part.environment for part in self.content.parts), *started))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +128,7 @@ class Plan:
     @property
     def environments(self) -> tuple[str, ...]:
         """Where it changes something."""
-        return tuple(sorted({part.environment for item in self.items for part in item.content.parts}))
+        return tuple(sorted({environment for item in self.items for environment in item.environments}))
 
 
 def check_plan(plan: Plan) -> None:
@@ -129,6 +148,7 @@ def write_plan(plan: Plan) -> dict[str, Json]:
             "title": item.title,
             "action": item.action.value,
             "content": write_content(item.content),
+            "starts": None if item.starts is None else write_value(item.starts),
         }
         for item in plan.items
     ]
@@ -141,14 +161,19 @@ def read_plan(data: Any) -> Plan:
         raise InvalidRequest("the stored launch plan is in a form that this version cannot read; make it anew")
     try:
         head: Plan = read_value(Plan, {name: each for name, each in data["plan"].items() if name != "items"} | _NONE)
-        items = tuple(
-            Item(each["id"], each["offset"], read_content(each["content"]), Action(each["action"]), each["title"])
-            for each in data["items"]
-        )
+        items = tuple(_read_item(each) for each in data["items"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise InvalidRequest(f"the stored launch plan cannot be read ({what}); make it anew") from None
     return replace(head, items=items)
+
+
+def _read_item(data: Mapping[str, Any]) -> Item:
+    content, action = read_content(data["content"]), Action(data["action"])
+    # Plans that were made before releases could be started know nothing of them.
+    starts = data.get("starts")
+    started = None if starts is None else read_value(Starts, starts)
+    return Item(data["id"], data["offset"], content, action, data["title"], started)
 
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
@@ -183,13 +208,24 @@ def _item_problems(items: Sequence[Item]) -> list[Problem]:
     for index, item in enumerate(items):
         if told := offset_problem(item.offset):
             problems.append(Problem(f"/items/{index}/offset", told))
-        if not any(part.changes for part in item.content.parts):
-            problems.append(Problem(f"/items/{index}", "changes nothing"))
+        changes = any(part.changes for part in item.content.parts)
+        if not changes and item.starts is None:
+            problems.append(Problem(f"/items/{index}", "changes nothing, and starts no release"))
+        if changes and item.starts is not None:
+            problems.append(Problem(f"/items/{index}", "changes something and starts a release; make an item of each"))
+        if item.starts is not None and any(_starts_same(item, other) for other in items[:index]):
+            problems.append(
+                Problem(f"/items/{index}/start_release", f"{item.starts.release!r} is started by another item, too")
+            )
         if not all(part.environment for part in item.content.parts):
             problems.append(Problem(f"/items/{index}", "changes the project itself; a plan changes its environments"))
         if len(item.title) > TEXT_CHARS_MAX:
             problems.append(Problem(f"/items/{index}/title", f"is longer than {TEXT_CHARS_MAX} characters"))
     return problems
+
+
+def _starts_same(item: Item, other: Item) -> bool:
+    return item.starts is not None and other.starts is not None and item.starts.release == other.starts.release
 
 
 def _check_problems(checks: Sequence[Check]) -> list[Problem]:

@@ -66,5 +66,5 @@ def check_at(plan: Plan, check: Check) -> datetime:
 
 
 def _calendar(plan: Plan, item: Item, frozen: Mapping[str, Sequence[Closure]]) -> Calendar:
-    windows = [each for part in item.content.parts for each in frozen.get(part.environment, ())]
+    windows = [each for environment in sorted(item.environments) for each in frozen.get(environment, ())]
     return Calendar(plan.calendar.hours, (*plan.calendar.closures, *windows))

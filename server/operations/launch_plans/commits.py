@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -13,18 +13,34 @@ from server.core.changes import Change
 from server.core.environments import Environment
 from server.core.errors import Moved
 from server.core.events import Event
-from server.core.flagsets import FlagSet
 from server.core.launch_plans.machine import Progress
-from server.core.launch_plans.plan import Item, Plan
+from server.core.launch_plans.plan import Item, Plan, Starts
 from server.core.launch_plans.timing import Tick
 from server.core.policies import Permit
+from server.core.releases.plan import Subject
+from server.operations.releases.starting import start_within
 from server.operations.requesting import read_each
+from server.operations.writes import Write, Writer, written_of
 from server.store.change_requests import Versions
-from server.store.commit import Committed, Part, Seen, commit_within
+from server.store.commit import Part, Seen, commit_within
 from server.store.environments import find_environment
 from server.store.neighbourhood import subjects_of
+from server.store.releases import read_release
 from server.store.saving import Cause
 from server.store.versions import ABSENT, Thing
+
+
+class Place(Protocol):
+    """Which plan it is."""
+
+    @property
+    def project(self) -> str:
+        """Where it is."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
 
 Things: TypeAlias = Mapping[str, set[Thing]]
 """Environment -> what is touched there."""
@@ -34,12 +50,18 @@ Things: TypeAlias = Mapping[str, set[Thing]]
 class Made:
     """What the items of one instant did."""
 
-    committed: Mapping[str, Committed] = field(default_factory=dict)
     events: dict[str, tuple[Event, ...]] = field(default_factory=dict)
     """Environment -> what happened there; environments that share a changed flag are here, too."""
 
-    after: dict[str, FlagSet] = field(default_factory=dict)
-    """Environment -> its flags afterwards, as far as the commit had to know them."""
+    revisions: dict[str, int] = field(default_factory=dict)
+    """Environment -> its revision afterwards."""
+
+    moving: dict[Subject, tuple[Item, bool]] = field(default_factory=dict)
+    """Flags that a release moves from now on -> what started it, and whether it keeps others from changing them."""
+
+    def see(self, environment: str, events: Sequence[Event]) -> None:
+        """Note what happened."""
+        self.events[environment] = (*self.events.get(environment, ()), *events)
 
 
 def actor_of(id: str) -> str:
@@ -49,22 +71,50 @@ def actor_of(id: str) -> str:
 
 def commit_tick(connection: Connection, tick: Tick, why: Cause, *, permit: Permit) -> Made:
     """Make the changes of one instant, as one commit. Errors: as `commit`; what `permit` raises."""
-    made = Made()
+    made, parts = Made(), parts_of(tick.items)
+    if not parts:
+        return made
 
     def see(seen: Seen) -> None:
-        key = seen.after.flag_set.environment.key
-        made.events[key] = (*made.events.get(key, ()), *seen.after.events)
-        made.after[key] = seen.after.flag_set
+        made.see(seen.after.flag_set.environment.key, seen.after.events)
 
-    made.committed = commit_within(
+    committed = commit_within(
         connection,
-        parts=parts_of(tick.items),
+        parts=parts,
         why=why,
         replace_variants=any(item.content.replace_variants for item in tick.items),
         permit=permit,
         observe=see,
     )
+    made.revisions.update(written_of(committed, dry_run=False).revisions)
     return made
+
+
+def start_releases(
+    writer: Writer, connection: Connection, tick: Tick, write: Write, *, look: Place, made: Made
+) -> None:
+    """Begin the releases of one instant, after its changes. Errors: as `start_within`, naming the release."""
+    for item in tick.items:
+        if item.starts is not None:
+            asked, id = replace(write, action=item.action), item.starts.release
+            before, went = start_within(writer, connection, asked, project=look.project, id=id, actor=actor_of(look.id))
+            for environment, events in went.written.events.items():
+                made.see(environment, events)
+            made.revisions.update(went.written.revisions)
+            plan = before.release.plan
+            made.moving.update(dict.fromkeys(plan.subjects(), (item, plan.locks)))
+
+
+def with_flags(connection: Connection, project: str, plan: Plan) -> Plan:
+    """A plan that knows which flags its releases move. Errors: NotFound for a release."""
+    return replace(plan, items=tuple(_with_flags(connection, project, item) for item in plan.items))
+
+
+def _with_flags(connection: Connection, project: str, item: Item) -> Item:
+    if item.starts is None:
+        return item
+    stored = read_release(connection, project=project, id=item.starts.release)
+    return replace(item, starts=Starts(stored.id, stored.release.plan.subjects()))
 
 
 def parts_of(items: Sequence[Item]) -> list[Part]:
@@ -82,6 +132,9 @@ def touched_by(items: Sequence[Item], events: Mapping[str, Sequence[Event]]) -> 
     for part in parts_of(items):
         if part.environment:
             things.setdefault(part.environment, set()).update(subjects_of(part.changes))
+    for item in items:
+        for environment, key in () if item.starts is None else item.starts.flags:
+            things.setdefault(environment, set()).add(("flag", key))
     for environment, each in events.items():
         found = {(event.kind, event.key) for event in each if event.kind != "project"}
         if environment and found:

@@ -48,7 +48,7 @@ def _item(stored: StoredPlan, slot: Slot, done: Done | None) -> Event:
     event = _event(stored, slot.item.id, slot.at if done is None else done.at)
     became = "" if done is None else " (skipped)" if done.skipped else " (done)"
     event.add("summary", f"{stored.plan.name}: {slot.item.title or slot.item.id}{became}")
-    places = ", ".join(sorted({part.environment for part in slot.item.content.parts}))
+    places = ", ".join(sorted(slot.item.environments))
     told = [f"{slot.item.offset} of launch plan {stored.id}, in {stored.project}: {places}"]
     if stored.plan.owner:
         told.append(f"Owner: {stored.plan.owner}")

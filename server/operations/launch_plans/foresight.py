@@ -8,19 +8,26 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from server.core.access import Grant, Principal, Role, Scope, allowing
+from server.core.access import Action, Grant, Principal, Role, Scope, allowing
 from server.core.change_requests.approvals import WhoIs
 from server.core.change_requests.machine import State as RequestState
 from server.core.definitions.flags import write_flag
 from server.core.environments import Environment
-from server.core.errors import FlagstaffError, NotFound, StoreCorrupt, StoreUnavailable
-from server.core.events import Event
-from server.core.flagsets import FlagSet
+from server.core.errors import (
+    ApprovalNeeded,
+    FlagstaffError,
+    NotFound,
+    PermissionDenied,
+    StoreCorrupt,
+    StoreUnavailable,
+)
+from server.core.events import Event, FlagCreated, FlagRemoved, FlagUpdated
 from server.core.json import Json
 from server.core.launch_plans.machine import CLOSED, Progress, without_go
-from server.core.launch_plans.plan import Plan
+from server.core.launch_plans.plan import Item, Plan
 from server.core.launch_plans.timing import Slot, Tick, slots_of, ticks_of
 from server.core.policies import Asking, freeze_problem
+from server.core.releases.plan import Subject
 from server.operations.launch_plans.commits import (
     Made,
     Things,
@@ -29,9 +36,11 @@ from server.operations.launch_plans.commits import (
     freezes_of,
     lacking_approvals,
     moved_since,
+    start_releases,
     touched_by,
 )
 from server.operations.requesting import lines_of
+from server.operations.writes import Write, Writer
 from server.store.change_requests import Versions, Wanted, list_requests
 from server.store.launch_plans import find_overlaps
 from server.store.locks import Key, find_lock
@@ -118,6 +127,9 @@ class Foresight:
     things: dict[str, set[Thing]] = field(default_factory=dict)
     """Environment -> what is touched there."""
 
+    moving: dict[Subject, tuple[Item, bool]] = field(default_factory=dict)
+    """Flags that a release of the plan moves by then; as `Made` has it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -168,6 +180,10 @@ def _try(connection: Connection, look: Look, tick: Tick, found: Foresight) -> Ma
     asking = Asking(look.principal, tick.at)
     lacks = lacking_approvals(look.plan, look.progress, look.who_is)
 
+    def frozen(environment: Environment, events: Sequence[Event]) -> None:
+        if told := freeze_problem(environment, events, asking):
+            found.conflicts.append(PlanConflict(ConflictKind.FROZEN, told, ids, environment.key))
+
     def ask(environment: Environment, events: Sequence[Event]) -> None:
         scope = Scope(environment.project, environment.key)
         for action in sorted({item.action for item in tick.items}):
@@ -175,40 +191,67 @@ def _try(connection: Connection, look: Look, tick: Tick, found: Foresight) -> Ma
                 roles = " or ".join(f"`{role}`" for role in allowing(action))
                 told = f"{look.principal.actor} may not {action} in {environment.flag_set}; it needs the role {roles}"
                 found.conflicts.append(PlanConflict(ConflictKind.PERMISSION, told, ids, environment.key))
-        for kind, told in (
-            (ConflictKind.FROZEN, freeze_problem(environment, events, asking)),
-            (ConflictKind.APPROVAL, lacks(environment, events)),
-        ):
-            if told:
-                found.conflicts.append(PlanConflict(kind, told, ids, environment.key))
+        frozen(environment, events)
+        if told := lacks(environment, events):
+            found.conflicts.append(PlanConflict(ConflictKind.APPROVAL, told, ids, environment.key))
 
+    writer = Writer(connection.engine, (lambda _write: frozen,), look.who_is)
+    write = Write(look.principal, Action.EDIT, tick.at)
     savepoint = connection.begin_nested()
     try:
         made = commit_tick(
             connection, tick, Cause(look.project, actor_of(look.id), look.now, "", "", "", _ANY), permit=ask
         )
+        _tell_moved(tick, made, found)
+        start_releases(writer, connection, tick, write, look=look, made=made)
     except (StoreUnavailable, StoreCorrupt):
         raise
     except FlagstaffError as error:
         savepoint.rollback()
-        kind = ConflictKind.MISSING if isinstance(error, NotFound) else ConflictKind.INVALID
-        found.conflicts.append(PlanConflict(kind, str(error), ids))
+        found.conflicts.append(PlanConflict(_kind(error), str(error), ids))
         return Made()
     savepoint.commit()
+    found.moving.update(made.moving)
     found.foreseen.append(Foreseen(tick.at, ids, lines_of(made.events), _documents(made)))
     return made
 
 
+def _kind(error: FlagstaffError) -> ConflictKind:
+    match error:
+        case NotFound():
+            return ConflictKind.MISSING
+        case PermissionDenied():
+            return ConflictKind.PERMISSION
+        case ApprovalNeeded():
+            return ConflictKind.APPROVAL
+    return ConflictKind.INVALID
+
+
+def _tell_moved(tick: Tick, made: Made, found: Foresight) -> None:
+    """What an instant changes of flags that a release of the same plan moves by then."""
+    for environment, events in made.events.items():
+        for key in dict.fromkeys(event.key for event in events if event.kind == "flag"):
+            by, locks = found.moving.get((environment, key), (None, False))
+            if by is not None and by.starts is not None:
+                refuses = ", which refuses other changes while it runs" if locks else ""
+                told = (
+                    f"flag {key!r} in {environment!r} is moved by release {by.starts.release} "
+                    f"from item {by.id!r} on{refuses}"
+                )
+                ids = tuple(item.id for item in tick.items)
+                found.conflicts.append(PlanConflict(ConflictKind.OVERLAP, told, ids, environment))
+
+
 def _documents(made: Made) -> dict[str, dict[str, Json]]:
+    # The last event of a flag says what it is.
     return {
-        environment: {event.key: _document(made.after[environment], event) for event in events if event.kind == "flag"}
+        environment: {
+            event.key: None if isinstance(event, FlagRemoved) else write_flag(event.after)
+            for event in events
+            if isinstance(event, FlagCreated | FlagUpdated | FlagRemoved)
+        }
         for environment, events in made.events.items()
     }
-
-
-def _document(flag_set: FlagSet, event: Event) -> Json:
-    definition = flag_set.flags.get(event.key)
-    return None if definition is None else write_flag(definition)
 
 
 def _untimely(look: Look, pending: Sequence[Slot]) -> list[PlanConflict]:

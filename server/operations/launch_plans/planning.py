@@ -15,7 +15,7 @@ from server.core.launch_plans.machine import CLOSED, Happening, State, Step, adv
 from server.core.launch_plans.plan import Plan, check_plan
 from server.core.launch_plans.timing import slots_of
 from server.core.limits import TEXT_CHARS_MAX
-from server.operations.launch_plans.commits import as_request, freezes_of, moved_since, versions_of
+from server.operations.launch_plans.commits import as_request, freezes_of, moved_since, versions_of, with_flags
 from server.operations.launch_plans.feeds import calendar_of
 from server.operations.launch_plans.foresight import (
     IN_THE_WAY,
@@ -136,6 +136,7 @@ class LaunchPlans:
         Errors: InvalidDefinition with every problem; PermissionDenied; NotFound for a project; TooLarge.
         """
         check_plan(plan)
+        plan = self._with_flags(project, plan)
 
         def work(connection: Connection) -> tuple[StoredPlan, Foresight]:
             known = find_known_plan(
@@ -162,6 +163,7 @@ class LaunchPlans:
         What was done stays done: items that are over must stay as they were. Errors: as `create`; Refused.
         """
         check_plan(plan)
+        plan = self._with_flags(project, plan)
         require_all(write.principal, project, plan)
 
         def go(connection: Connection, stored: StoredPlan) -> Going:
@@ -287,6 +289,12 @@ class LaunchPlans:
             return Going(self._step(write, Happening.APPROVED, text=text))
 
         return self._go(write, project, id, go, [Happening.APPROVED])
+
+    def _with_flags(self, project: str, plan: Plan) -> Plan:
+        if not any(item.starts for item in plan.items):
+            return plan
+        with reading(self.writer.engine) as connection:
+            return with_flags(connection, project, plan)
 
     def _run(self, write: Write, project: str, id: str, happening: Happening) -> Planned:
         def go(connection: Connection, stored: StoredPlan) -> Going:

@@ -17,8 +17,8 @@ def require_places(connection: Connection, project: str, plan: Plan) -> None:
 def require_all(principal: Principal, project: str, plan: Plan) -> None:
     """Refuse whoever may not do all that a plan does. Errors: PermissionDenied."""
     for item in plan.items:
-        for part in item.content.parts:
-            require(principal, item.action, Scope(project, part.environment))
+        for key in sorted(item.environments):
+            require(principal, item.action, Scope(project, key))
 
 
 def require_each(principal: Principal, action: Action, project: str, plan: Plan) -> None:

@@ -39,12 +39,13 @@ from server.operations.launch_plans.commits import (
     freezes_of,
     lacking_approvals,
     moved_since,
+    start_releases,
     touched_by,
     versions_of,
     with_versions,
 )
 from server.operations.launch_plans.foresight import Look, foresee
-from server.operations.writes import Write, Writer, cause_of, written_of
+from server.operations.writes import Write, Writer, cause_of
 from server.store.engine import reading, writing
 from server.store.launch_plans import (
     StoredPlan,
@@ -146,6 +147,7 @@ class Running:
             why = replace(cause_of(write, stored.project), actor=server)
             permit = self._permit(connection, stored, tick, write)
             made = commit_tick(connection, tick, why, permit=permit)
+            start_releases(self.writer, connection, tick, write, look=stored, made=made)
             touched = touched_by(tick.items, made.events)
             base = with_versions(stored.base, versions_of(connection, stored.project, touched))
         except (StoreUnavailable, StoreCorrupt):
@@ -155,8 +157,7 @@ class Running:
             text = str(error)[:TEXT_CHARS_MAX]
             return stored, Step(Happening.CONFLICTED, server, now, text, items=_ids(tick), due_at=tick.at)
         savepoint.commit()
-        revisions = written_of(made.committed, dry_run=False).revisions
-        step = Step(Happening.EXECUTED, server, now, items=_ids(tick), due_at=tick.at, revisions=revisions)
+        step = Step(Happening.EXECUTED, server, now, items=_ids(tick), due_at=tick.at, revisions=made.revisions)
         return replace(stored, base=base), step
 
     def _write(self, stored: StoredPlan, tick: Tick, now: datetime) -> Write:
