@@ -8,16 +8,16 @@ import binascii
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Any, Final
 
 from server.core.audit import canonical_json
 from server.core.errors import InvalidRequest, Refused
 from server.core.json import Json
 from server.core.tokens import derived_key
 from server.core.trails import Mark
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 FORMAT: Final = "flagstaff-audit-head/1"
 KEY_PURPOSE: Final = "audit head"
@@ -41,7 +41,7 @@ class SignedHead:
 
 def sign_head(project: str, head: Mark, *, secret: bytes, now: datetime) -> SignedHead:
     """Sign what a trail ends with."""
-    key = Ed25519PrivateKey.from_private_bytes(derived_key(secret, KEY_PURPOSE))
+    key = _private_key(secret)
     at = now.astimezone(UTC)
     signature = key.sign(_signed_text(project, head.sequence, head.hash, at))
     return SignedHead(project, head.sequence, head.hash, at, key.public_key().public_bytes_raw(), signature)
@@ -49,11 +49,14 @@ def sign_head(project: str, head: Mark, *, secret: bytes, now: datetime) -> Sign
 
 def public_key(secret: bytes) -> bytes:
     """By which heads of a server are checked. Shapes: 32 bytes."""
-    return Ed25519PrivateKey.from_private_bytes(derived_key(secret, KEY_PURPOSE)).public_key().public_bytes_raw()
+    return _private_key(secret).public_key().public_bytes_raw()
 
 
 def check_head(head: SignedHead, *, signer: bytes) -> None:
     """Errors: Refused when the head is not, as it is, by the signer whose public key is given."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
     shown = f"the head of {head.project or 'the server'!s} at entry {head.sequence}"
     if head.public_key != signer:
         raise Refused(
@@ -116,6 +119,13 @@ def read_heads(text: str) -> list[SignedHead]:
             if not (isinstance(document, dict) and "previousHash" in document):
                 heads.append(read_head_document(document))
     return heads
+
+
+def _private_key(secret: bytes) -> "Ed25519PrivateKey":
+    # Loaded when the first head is signed: it takes 6 MB, and most processes never sign one.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    return Ed25519PrivateKey.from_private_bytes(derived_key(secret, KEY_PURPOSE))
 
 
 def _signed_text(project: str, sequence: int, hash_: str, at: datetime) -> bytes:

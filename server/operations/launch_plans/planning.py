@@ -16,7 +16,6 @@ from server.core.launch_plans.plan import Plan, check_plan
 from server.core.launch_plans.timing import slots_of
 from server.core.limits import TEXT_CHARS_MAX
 from server.operations.launch_plans.commits import as_request, freezes_of, moved_since, versions_of, with_flags
-from server.operations.launch_plans.feeds import calendar_of
 from server.operations.launch_plans.foresight import (
     IN_THE_WAY,
     ConflictKind,
@@ -103,6 +102,9 @@ class LaunchPlans:
 
     def calendar(self, principal: Principal, project: str, *, id: str = "") -> bytes:
         """A plan, or all that are not over and may be read, as an iCalendar file. Errors: as `find`."""
+        # Loaded when the first calendar is asked for: it takes time at the start, and memory.
+        from server.operations.launch_plans.feeds import calendar_of  # noqa: PLC0415
+
         if id:
             stored = self.find(principal, project=project, id=id)
             return calendar_of([stored], name=stored.plan.name)
