@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from server.core.evaluation import nodes
 from server.core.evaluation.runtime import NAMES
-from server.core.evaluation.shapes import NULL, Shape
+from server.core.evaluation.shapes import KEY, NULL, Shape
 from server.core.evaluation.syntax import (
     LOAD,
     STORE,
@@ -52,8 +52,10 @@ _GENERAL: Final[Mapping[str, str]] = {
     ">=": "greater_equal",
 }
 _NEGATED: Final[Mapping[str, str]] = {"!=": "==", "!==": "==="}
-_PLAIN_TEXT: Final = frozenset({"str", "attribute", "path", "now"})
-_TRUTH_VALUED: Final = frozenset({"not", "truth", "compare", "between", "member", "version", "true", "false", "null"})
+_PLAIN_TEXT: Final = frozenset({"str", "attribute", "key", "path", "now"})
+_TRUTH_VALUED: Final = frozenset(
+    {"not", "truth", "compare", "between", "member", "empty", "version", "true", "false", "null"}
+)
 _TRUTH_CALLS: Final = frozenset({"contains", "starts_with", "ends_with", "semantic_version"})
 _GLOBALS: Final[dict[str, Any]] = dict(NAMES)
 """One for all generated functions: hundreds of copies would take megabytes."""
@@ -142,6 +144,8 @@ class _Emitter:
                 return load("t")
             case ("attribute", int(place)):
                 return nodes.Call(nodes.Attribute(load("c"), "get", LOAD), [constant(place)], [])
+            case ("key",):
+                return nodes.Call(nodes.Attribute(load("c"), "get", LOAD), [nodes.Constant(TARGETING_KEY)], [])
             case ("path", int(scope), int(place), default):
                 rest = [] if default == NULL else [self.value(default)]
                 return call("follow", load(data_name(scope)), constant(place), *rest)
@@ -170,6 +174,10 @@ class _Emitter:
                 return call("between", load(_GENERAL[operator]), *map(self.value, operands))
             case ("member", needle, int(texts), int(numbers), kinds):
                 return self._member(needle, texts, numbers, kinds)
+            case ("empty", needle):
+                kept, again = self._keep(self.value(needle))
+                none = compared(kept, ast.Is(), nodes.Constant(None))
+                return nodes.BoolOp(ast.Or(), [none, compared(again(), ast.Eq(), nodes.Constant(""))])
             case ("version", operand, int(order), int(target)):
                 return call("version_matches", self.value(operand), constant(order), constant(target))
             case ("join", *parts):
@@ -330,8 +338,7 @@ class _Emitter:
                 text = self.value(read)
                 return hash_call(call("text_cbor", text) if typed else encoded(text)), False
             case ("shorthand", 0, int(place), False):
-                get = nodes.Call(nodes.Attribute(load("c"), "get", LOAD), [nodes.Constant(TARGETING_KEY)], [])
-                kept, again = self._keep(get)
+                kept, again = self._keep(self.value(KEY))
                 is_text = nodes.BoolOp(ast.And(), [compared(class_of(kept), ast.Is(), load("str")), again()])
                 hashed = hash_call(encoded(nodes.BinOp(constant(place), ast.Add(), again())))
                 return nodes.IfExp(is_text, hashed, nodes.Constant(None)), True

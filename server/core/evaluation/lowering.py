@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from server.core.environments import Bucketing
 from server.core.errors import InvalidDefinition, Problem
+from server.core.evaluation.arms import NESTED
 from server.core.evaluation.compare import number_text, to_number
-from server.core.evaluation.shapes import LOOPS, NESTED
+from server.core.evaluation.shapes import LOOPS
 from server.core.flags import TARGETING_KEY, FlagDefinition, Outside, Prerequisite, Rule, Serve, Share, Split, ValueType
 from server.core.json import Json, Scalar
 from server.core.limits import LOWERED_DEPTH_MAX, LOWERED_NODES_MAX, SHARE_PARTS

@@ -5,14 +5,14 @@ is a nested tuple whose first element names the node; an int in it is the place 
 
     null true false             num str list object     a constant
     items nodes                 a list with logic in it
-    attribute i                 a context attribute, by name
+    attribute i | key           a context attribute, by name; the targeting key
     path scope i [default]      a deeper place in the data; scope 0 is the context, n the item of the nth loop around
     data scope i                all of the data; i is the flag's key
     computed data name default  `var` whose name is computed
     now                         `$flagd.timestamp`
     not x | truth x | and xs | or xs | if xs
     compare op a b | between op a b c
-    member x i kinds            `in` over constant scalars
+    member x i kinds | empty x  `in` over constant scalars; over null and ""
     version x op i              `sem_ver` with a constant operator and target
     join xs                     `cat`
     call name xs                any other operator
@@ -33,13 +33,13 @@ from typing import Any, Final, TypeAlias
 
 from server.core.environments import Bucketing
 from server.core.evaluation import operators
+from server.core.evaluation.arms import NESTED, arms_after_unit, constant_weights, is_arm, share_arms
 from server.core.evaluation.bucketing import hash_limits
 from server.core.evaluation.compare import as_double, text_of
 from server.core.evaluation.failure import Failure
 from server.core.flags import TARGETING_KEY
 from server.core.json import Json
 from server.core.keylists import KeyList
-from server.core.limits import WEIGHT_SUM_MAX
 from server.core.resolution import ErrorCode, Resolution
 
 Shape: TypeAlias = tuple[Any, ...]
@@ -49,6 +49,9 @@ NULL: Final[Shape] = ("null",)
 TRUE: Final[Shape] = ("true",)
 FALSE: Final[Shape] = ("false",)
 NOW: Final[Shape] = ("now",)
+KEY: Final[Shape] = ("key",)
+"""Not bound as a constant: it stands in nearly every rule."""
+
 COMPARISONS: Final = frozenset({"==", "!=", "===", "!==", "<", "<=", ">", ">="})
 CALLS: Final[Mapping[str, str]] = {
     "+": "add",
@@ -71,9 +74,6 @@ CHAIN_ARMS_MAX: Final = 8
 """Up to here comparing arm by arm beats a bisection."""
 
 _BETWEEN_OPERANDS: Final = 3
-NESTED: Final = frozenset({list, dict})
-"""Types that may hold logic; JSON has no subclass of them."""
-
 _ONLY_TEXTS: Final = frozenset({str})
 _NO_NUMBERS: Final[frozenset[float]] = frozenset()
 
@@ -128,8 +128,8 @@ class Reader:
 
     def _draw(self, arguments: list[Json], answer: Answer) -> Shape:
         unit, arms = self._unit(arguments, 0)
-        weights = _constant_weights(arms)
-        if weights is None or not all(_is_arm(arm) for arm in arms):
+        weights = constant_weights(arms)
+        if weights is None or not all(is_arm(arm) for arm in arms):
             return ("lookup", self._fractional(arguments, 0))
         otherwise = self.bind(answer(None))
         if not weights:
@@ -155,8 +155,7 @@ class Reader:
                 # Four in ten operators are an attribute without a path or a default.
                 path = _path(argument)
                 if len(path) == 1 and argument and argument != FLAGD:
-                    self.attributes.add(path[0])
-                    return ("attribute", self.bind(path[0]))
+                    return self._attribute(path[0])
             return self._operator(name, argument, scope)
         if rule is None:
             return NULL
@@ -178,7 +177,8 @@ class Reader:
         if name == "var":
             return self._variable(operands, scope)
         if name in COMPARISONS:
-            return self._comparison(name, [self.value(operand, scope) for operand in operands])
+            share = self._share(operands, scope) if name == "===" else None
+            return share or self._comparison(name, [self.value(operand, scope) for operand in operands])
         if name == "$ref":
             return self._fail(f"$ref names {_shown(argument)}, which is not a segment of this flag set")
         if name == "fractional":
@@ -244,10 +244,14 @@ class Reader:
         if scope == 0:
             if path[0] == FLAGD:
                 return self._flagd(path, default)
-            self.attributes.add(path[0])
             if len(path) == 1 and default == NULL:
-                return ("attribute", self.bind(path[0]))
+                return self._attribute(path[0])
+            self.attributes.add(path[0])
         return ("path", scope, self.bind(path), default)
+
+    def _attribute(self, name: str) -> Shape:
+        self.attributes.add(name)
+        return KEY if name == TARGETING_KEY else ("attribute", self.bind(name))
 
     def _data(self, scope: int) -> Shape:
         self.reads_all = self.reads_all or scope == 0
@@ -275,6 +279,8 @@ class Reader:
         return ("absent", *absent)
 
     def _member(self, needle: Shape, items: list[Json]) -> Shape | None:
+        if items == [None, ""]:
+            return ("empty", needle)  # What lowering asks of a unit.
         if _ONLY_TEXTS.issuperset(map(type, items)):
             return ("member", needle, self.bind(frozenset(items)), self.bind(_NO_NUMBERS), (bool(items), False, ()))
         if any(isinstance(item, float) and item != item for item in items):
@@ -305,10 +311,10 @@ class Reader:
 
     def _fractional(self, arguments: list[Json], scope: int) -> Shape:
         unit, arms = self._unit(arguments, scope)
-        if not all(_is_arm(arm) for arm in arms):
+        if not all(is_arm(arm) for arm in arms):
             return NULL
         variants = tuple(self.value(arm[0], scope) for arm in arms)
-        weights = _constant_weights(arms)
+        weights = constant_weights(arms)
         if weights is None:
             shares = (self.value(arm[1] if len(arm) > 1 else 1, scope) for arm in arms)
             return ("weighted", unit, *zip(variants, shares, strict=True))
@@ -316,11 +322,21 @@ class Reader:
             return NULL
         return ("fraction", unit, variants, self._limits(weights))
 
+    def _share(self, operands: list[Json], scope: int) -> Shape | None:
+        """A split over texts that is compared with one of them becomes a split over truths; None for all else."""
+        arms = share_arms(operands)
+        if arms is None:
+            return None
+        unit = self._unit(operands[0]["fractional"], scope)[0]
+        truths = tuple(TRUE if each[0] == operands[1] else FALSE for each in arms)
+        return ("truth", ("fraction", unit, truths, self._limits(constant_weights(arms) or ())))
+
     def _unit(self, arguments: list[Json], scope: int) -> tuple[Shape, list[Json]]:
         """The first argument when it is not an arm, and the arms."""
-        if not arguments or isinstance(arguments[0], list):
-            return self._shorthand(scope), arguments
-        first, arms = arguments[0], arguments[1:]
+        arms = arms_after_unit(arguments)
+        if arms is arguments:
+            return self._shorthand(scope), arms
+        first = arguments[0]
         if first is None and not self.typed:
             return self._shorthand(scope), arms
         read = self.value(first, scope)
@@ -357,22 +373,6 @@ def _conditional(read: list[Shape]) -> Shape:
     if len(read) <= 1:
         return read[0] if read else NULL
     return ("if", *read) if len(read) % 2 else ("if", *read, NULL)
-
-
-def _is_arm(arm: Json) -> bool:
-    return isinstance(arm, list) and 1 <= len(arm) <= 2
-
-
-def _constant_weights(arms: list[Json]) -> tuple[int, ...] | None:
-    """The weights when none is computed: () when `fractional` is null for them, None when one is computed."""
-    given = [arm[1] if len(arm) > 1 else 1 for arm in arms if _is_arm(arm)]
-    if not NESTED.isdisjoint(map(type, given)):
-        return None
-    weights = [operators.weight_of(weight) for weight in given]
-    whole = tuple(weight for weight in weights if weight is not None)
-    if len(whole) < len(arms) or not 0 < sum(whole) <= WEIGHT_SUM_MAX:
-        return ()
-    return whole
 
 
 def _shown(value: Json) -> str:
