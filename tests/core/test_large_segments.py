@@ -13,6 +13,7 @@ from server.core.definitions.segments import read_segment, write_segment
 from server.core.descriptions.differences import describe_event
 from server.core.environments import Environment
 from server.core.errors import InvalidRequest, NotFound
+from server.core.evaluation.difference import FlagChange, changed_flags
 from server.core.evaluation.explain import explain
 from server.core.evaluation.exporting import flag_bytes
 from server.core.evaluation.snapshots import build_snapshot
@@ -90,6 +91,14 @@ def test_flags_that_need_it_are_not_sent() -> None:
 
     assert {"off", "other"} == {key for key, is_sent in exported.items() if is_sent}
     assert ["direct", "nested", "raw", "requires"] == [key for key in SET.flags if not flag_bytes(SET, key)]
+
+
+def test_other_keys_are_a_change_of_the_flags() -> None:
+    """Whoever keeps answers hears that they may have changed, though the flags are sent to nobody."""
+    grown = replace(SET, segments={**SET.segments, "large": Segment("large", key_list=key_list([*MANY, "newcomer"]))})
+    changes = changed_flags(build_snapshot(SET, revision=1), build_snapshot(grown, revision=2))
+
+    assert dict.fromkeys(("direct", "nested", "raw", "requires"), FlagChange.UPDATE) == changes
 
 
 def test_a_file_for_flagd_leaves_them_out() -> None:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from server.core.environments import Bucketing
+from server.core.evaluation.arms import NESTED
 from server.core.evaluation.code import binder
 from server.core.evaluation.compare import text_of
-from server.core.evaluation.exporting import export_flag
+from server.core.evaluation.exporting import Exported, export_flag
 from server.core.evaluation.failure import Failure
 from server.core.evaluation.lowering import LoweredFlag
-from server.core.evaluation.shapes import NESTED, Reader
+from server.core.evaluation.shapes import Reader
 from server.core.evaluation.snapshot import Clock, CompiledFlag, Evaluator
 from server.core.flags import ValueType
 from server.core.json import Json, Scalar
@@ -27,11 +28,11 @@ def compile_rule(rule: Json, *, flag_key: str, bucketing: Bucketing) -> RuleFunc
     return function
 
 
-def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar]) -> CompiledFlag:
-    """Compile one flag; its metadata lies over the flag set's."""
+def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar], sync: bool = True) -> CompiledFlag:
+    """Compile a flag; its metadata lies over the flag set's. Without `sync` no text for in-process clients is kept."""
     metadata = {**set_metadata, **lowered.metadata} if set_metadata else lowered.metadata
     answers = _Answers(lowered, metadata)
-    exported = export_flag(lowered, metadata)
+    exported = export_flag(lowered, metadata, sync=sync)
     if not lowered.enabled:
         return _constant(lowered, answers.absent(Reason.DISABLED), exported)
     default = lowered.default_variant
@@ -51,7 +52,8 @@ def compile_flag(lowered: LoweredFlag, *, set_metadata: Mapping[str, Scalar]) ->
         reads=None if reader.reads_all else frozenset(reader.attributes),
         has_default=default is not None,
         references=lowered.references,
-        exported=exported,
+        exported=exported.text,
+        digest=exported.digest,
         clock=_clock(reader),
     )
 
@@ -167,7 +169,7 @@ def _clock(reader: Reader) -> Clock | None:
     return Clock(tuple(sorted(instants)), every_second=reader.reads_clock_freely)
 
 
-def _constant(lowered: LoweredFlag, answer: Resolution, exported: bytes) -> CompiledFlag:
+def _constant(lowered: LoweredFlag, answer: Resolution, exported: Exported) -> CompiledFlag:
     return CompiledFlag(
         key=lowered.key,
         type=lowered.type,
@@ -176,7 +178,8 @@ def _constant(lowered: LoweredFlag, answer: Resolution, exported: bytes) -> Comp
         static=answer,
         has_default=lowered.default_variant is not None,
         references=lowered.references,
-        exported=exported,
+        exported=exported.text,
+        digest=exported.digest,
     )
 
 

@@ -32,7 +32,7 @@ def changed_flags(before: Snapshot | None, after: Snapshot | None) -> dict[str, 
         known, flag = old.get(key), new[key]
         if known is None:
             changes[key] = FlagChange.WRITE
-        elif (known.exported, known.quarantine) != (flag.exported, flag.quarantine):
+        elif (known.digest, known.quarantine) != (flag.digest, flag.quarantine):
             changes[key] = FlagChange.UPDATE
     return changes
 

@@ -6,13 +6,16 @@ counted when a flag is accepted, not when the first client fails.
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+from mmh3 import mmh3_x64_128_digest
 
 from server.core.environments import Environment
 from server.core.errors import InvalidDefinition, TooLarge
 from server.core.evaluation.lowering import LoweredFlag, lower_flag
 from server.core.flagsets import FlagSet
 from server.core.json import Scalar
+from server.core.keylists import KeyList
 from server.core.limits import SYNC_BYTES_MAX
 
 _BEFORE: Final = b'{"flags":{'
@@ -20,22 +23,40 @@ _AFTER: Final = b"}}"
 _FRAME_BYTES: Final = len(_BEFORE) + len(_AFTER) - 1
 """Around the flags; the last of these has no comma after it."""
 
-_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+def _named(keys: Any) -> str:
+    """What stands for the keys of a large segment in a digest."""
+    if isinstance(keys, KeyList):
+        return keys.digest
+    raise TypeError(f"{type(keys).__name__} is no JSON")
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False, default=_named).encode
 """What is written came from JSON, or from lowering, which refuses circles: looking for them takes a quarter longer."""
 
 
-def export_flag(lowered: LoweredFlag, metadata: Mapping[str, Scalar]) -> bytes:
-    """One flag in flagd's format, compact JSON in ASCII, with this metadata in place of its own.
+class Exported(NamedTuple):
+    """A flag as others are sent it."""
 
-    Empty for a flag that needs a large segment: nobody else could look its keys up. In-process clients are then told
-    that there is no such flag, which they report, and never get another answer than the server's in silence.
+    text: bytes
+    """In flagd's format, compact JSON in ASCII; b"" for one that is sent to nobody."""
+
+    digest: bytes
+    """16 bytes of MurmurHash3 over the text, or over what it would be. Nobody needs to be kept from making two flags
+    that have the same one: whoever may write flags only hides a change of their own."""
+
+
+def export_flag(lowered: LoweredFlag, metadata: Mapping[str, Scalar], *, sync: bool = True) -> Exported:
+    """One flag in flagd's format, with this metadata in place of its own.
+
+    A flag that needs a large segment is sent to nobody: nobody else could look its keys up. In-process clients are then
+    told that there is no such flag, which they report, and never get another answer than the server's in silence.
     """
-    if lowered.large_segments:
-        return b""
     flag = lowered.to_flagd()
     if metadata:
         flag["metadata"] = dict(metadata)
-    return _encode(flag).encode()
+    text = _encode(flag).encode()
+    return Exported(text if sync and not lowered.large_segments else b"", mmh3_x64_128_digest(text))
 
 
 def join_flags(exported: Iterable[tuple[str, bytes]]) -> bytes:
@@ -50,7 +71,7 @@ def flag_bytes(flag_set: FlagSet, key: str) -> int:
         lowered = lower_flag(
             definition, flags=flag_set.flags, segments=flag_set.segments, bucketing=environment.bucketing
         )
-        exported = export_flag(lowered, {**environment.metadata, **lowered.metadata})
+        exported = export_flag(lowered, {**environment.metadata, **lowered.metadata}).text
         if not exported:
             return 0
     except (InvalidDefinition, RecursionError, ValueError, TypeError, AttributeError, LookupError):

@@ -55,7 +55,10 @@ class CompiledFlag:
 
     exported: bytes = b""
     """The flag as flagd's file format has it, compact JSON in ASCII, with the flag set's metadata merged in. Empty
-    for a quarantined flag and for one that needs a large segment, which nobody is given."""
+    for a quarantined flag, for one that needs a large segment, which nobody is given, and where sync is off."""
+
+    digest: bytes = b""
+    """Tells apart what the flag may answer, its metadata included, whoever is sent it; b"" for a quarantined flag."""
 
     clock: Clock | None = None
     """When the flag's answers may change by themselves; None when it does not look at the clock."""

@@ -40,7 +40,7 @@ def compile_one(
     """Compile one flag; quarantined when that is impossible, so that the rest of its set serves."""
     try:
         lowered = lower_flag(definition, flags=flags, segments=segments, bucketing=environment.bucketing)
-        return compile_flag(lowered, set_metadata=environment.metadata)
+        return compile_flag(lowered, set_metadata=environment.metadata, sync=environment.sync)
     except InvalidDefinition as refused:
         return quarantine(definition.key, str(refused.problems[0].message), type_=definition.flag.type)
     except (RecursionError, MemoryError, ValueError, TypeError, AttributeError, LookupError) as error:

@@ -1,6 +1,7 @@
 """A flag set's text for in-process clients, and the bytes that are counted for it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from server.core.definitions.flags import read_flag
 from server.core.definitions.problems import Problems
 from server.core.environments import Environment
 from server.core.errors import TooLarge
+from server.core.evaluation.difference import FlagChange, changed_flags
 from server.core.evaluation.exporting import check_sync_bytes, flag_bytes, join_flags
 from server.core.evaluation.snapshots import build_snapshot
 from server.core.flags import FlagDefinition
@@ -58,6 +60,17 @@ def test_the_flag_sets_metadata_is_merged_in() -> None:
 
     assert {"team": "web"} == flags["plain"]["metadata"]
     assert {"team": "m\u00fcnchen"} == flags["schl\u00fcssel \U0001f511"]["metadata"]
+
+
+def test_no_text_is_kept_where_sync_is_off() -> None:
+    """A large set would hold megabytes that nobody is sent; what changed is told all the same."""
+    before, after = (
+        build_snapshot(FlagSet(replace(ENVIRONMENT, sync=False), FLAGS | {"plain": one}), revision=1)
+        for one in (FLAGS["plain"], flag("plain", default="on"))
+    )
+
+    assert {b""} == {each.exported for each in before.flags.values()}
+    assert {"plain": FlagChange.UPDATE} == changed_flags(before, after)
 
 
 @pytest.mark.parametrize("keys", [list(FLAGS), ["plain"], ["schl\u00fcssel \U0001f511", "split"]])
