@@ -70,8 +70,12 @@ def _cpu_s(pid: int) -> float:
 
 
 def environment() -> dict[str, str]:
-    """What our processes run with: the repository is importable, nothing is set through FLAGSTAFF_ variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
+    """What our processes run with: the repository is importable, nothing is set through FLAGSTAFF_ variables.
+
+    Python keeps what it compiled, as it does where it is installed: starts would compile all of it anew otherwise.
+    """
+    unwanted = ("FLAGSTAFF_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
