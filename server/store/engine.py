@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, MetaData, event, make_url
 from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -20,7 +20,7 @@ from server.store import addresses
 from server.store.kinds import BEGIN, POOL_TIMEOUT_S, Kind, Transaction, Watch
 from server.store.sqlite import SQLite
 
-_SQLITE: Final[Kind] = SQLite()
+_SQLITE: Final = SQLite()
 _READS: Final = Transaction()
 _EXPECTED: Final = "expected sqlite:///PATH/TO/FILE.db or postgresql+psycopg://USER@HOST/DATABASE"
 
@@ -36,6 +36,13 @@ def open_engine(url: str) -> Engine:
     if problem:
         raise InvalidRequest(f"{problem}; expected {kind.URL_FORM}")
     engine = kind.open(parsed)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def open_scratch(metadata: MetaData) -> Engine:
+    """A database of its own in memory, with these tables; it is gone when the engine is disposed of."""
+    engine = _SQLITE.open_scratch(metadata)
     event.listen(engine, "begin", _begin)
     return engine
 

@@ -164,7 +164,7 @@ def load_neighbourhood(
     whole: bool = False,
 ) -> Neighbourhood:
     """Load the part of an environment that a change of these subjects needs, or the whole of it."""
-    needed = None if whole else _needed(connection, environment, subjects=subjects)
+    needed = None if whole else needed_by(connection, environment, subjects=subjects)
     if needed is None:
         return _load(connection, environment, flags=None, segments=None)
     flags = {key for kind, key in needed if kind == "flag"}
@@ -172,7 +172,7 @@ def load_neighbourhood(
     return _load(connection, environment, flags=flags, segments=segments)
 
 
-def _needed(
+def needed_by(
     connection: Connection, environment: Environment, *, subjects: Mapping[Target, Collection[Target]]
 ) -> set[Target] | None:
     """The subjects, whoever refers to them, and what all of these refer to; None when that is too much to choose."""

@@ -36,6 +36,7 @@ from server.operations.launch_plans.commits import (
     freezes_of,
     lacking_approvals,
     moved_since,
+    parts_of,
     start_releases,
     touched_by,
 )
@@ -46,6 +47,7 @@ from server.store.launch_plans import find_overlaps
 from server.store.locks import Key, find_lock
 from server.store.saving import Cause
 from server.store.schedule_subjects import pending_about
+from server.store.scratch import Reach, scratch
 from server.store.versions import Thing
 
 
@@ -150,7 +152,7 @@ class Look:
 
 
 def foresee(connection: Connection, look: Look) -> Foresight:
-    """Try all that is left of a plan, instant by instant, in a transaction that goes on as if it had not been.
+    """Try all that is left of a plan, instant by instant, in a copy of what it touches: nobody waits for that.
 
     What cannot be done is told, and what comes after it still tried.
     Errors: StoreUnavailable, StoreCorrupt.
@@ -161,17 +163,20 @@ def foresee(connection: Connection, look: Look) -> Foresight:
         return found
     pending = [slot for slot in slots if slot.item.id not in look.progress.finished]
     things: dict[str, set[Thing]] = {}
-    savepoint = connection.begin_nested()
-    try:
+    with scratch(connection, _reach(look, pending)) as copy:
         for tick in ticks_of(pending):
-            made = _try(connection, look, tick, found)
+            made = _try(copy, look, tick, found)
             for environment, each in touched_by(tick.items, made.events).items():
                 things.setdefault(environment, set()).update(each)
-    finally:
-        savepoint.rollback()
     found.things = things
     found.conflicts += [*_untimely(look, pending), *_unanswered(look, pending), *_others(connection, look, things)]
     return found
+
+
+def _reach(look: Look, pending: Sequence[Slot]) -> Reach:
+    items = [slot.item for slot in pending]
+    releases = [item.starts.release for item in items if item.starts is not None]
+    return Reach(look.project, tuple(parts_of(items)), tuple(releases))
 
 
 def _try(connection: Connection, look: Look, tick: Tick, found: Foresight) -> Made:

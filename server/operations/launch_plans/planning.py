@@ -8,41 +8,39 @@ from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
-from server.core.access import Action, Principal
+from server.core.access import Action
 from server.core.change_requests.approvals import may_approve
 from server.core.errors import InvalidRequest, PermissionDenied, Refused, Stale, TooLarge
-from server.core.launch_plans.machine import CLOSED, Happening, State, Step, advance, created, next_at
+from server.core.launch_plans.machine import Happening, Step, advance, created, next_at
 from server.core.launch_plans.plan import Plan, check_plan
 from server.core.launch_plans.timing import slots_of
 from server.core.limits import TEXT_CHARS_MAX
+from server.operations.launch_plans.ahead import Ahead, look_ahead, still_foreseen
 from server.operations.launch_plans.commits import as_request, freezes_of, moved_since, versions_of, with_flags
 from server.operations.launch_plans.foresight import (
     IN_THE_WAY,
     ConflictKind,
     Foresight,
-    Look,
     PlanConflict,
     foresee,
 )
+from server.operations.launch_plans.looking import Looking
 from server.operations.launch_plans.rights import may_each, may_some, require_all, require_each, require_places
-from server.operations.writes import Outcome, Write, Writer, Written
-from server.store.engine import reading, writing
+from server.operations.writes import Outcome, Write, Written
+from server.store.engine import reading
 from server.store.environments import find_environment
 from server.store.launch_plans import (
     StoredPlan,
-    StoredStep,
     find_known_plan,
     insert_plan,
-    list_launch_plans,
-    list_plan_steps,
     read_launch_plan,
     save_plan_step,
 )
 from server.store.turns import take_turn
 
 ID_BYTES: Final = 5
-CALENDAR_PLANS_MAX: Final = 200
-"""Plans of one calendar, the newest."""
+Kept: TypeAlias = tuple[StoredPlan, Foresight | None]
+"""A plan afterwards, and what it will come to where that was looked at."""
 
 Go: TypeAlias = Callable[[Connection, StoredPlan], "Going"]
 
@@ -55,17 +53,8 @@ class Going:
     plan: Plan | None = None
     """For UPDATED and SHIFTED."""
 
-    foresight: Foresight | None = None
-    """What was looked at to say so; it takes a while."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanDetail:
-    """A launch plan with all that is to be known of it."""
-
-    stored: StoredPlan
-    steps: Sequence[StoredStep]
-    foresight: Foresight
+    ahead: Ahead | Foresight | None = None
+    """What was looked at beforehand, or to say so; it takes a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,59 +67,8 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class LaunchPlans:
+class LaunchPlans(Looking):
     """Launch plans of one database."""
-
-    writer: Writer
-
-    def read(self, principal: Principal, *, project: str, id: str, now: datetime) -> PlanDetail:
-        """A plan, what happened to it and what it will come to. Errors: NotFound; PermissionDenied."""
-        with reading(self.writer.engine) as connection:
-            stored = read_launch_plan(connection, project=project, id=id)
-            require_each(principal, Action.READ, project, stored.plan)
-            steps = list_plan_steps(connection, project=project, id=id)
-        # In turn with who changes something: what is tried is taken back.
-        with writing(self.writer.engine, about=f"project/{project}") as connection:
-            return PlanDetail(stored, steps, foresee(connection, self._look(principal, stored, now)))
-
-    def find(self, principal: Principal, *, project: str, id: str) -> StoredPlan:
-        """A plan as it is stored. Errors: NotFound; PermissionDenied."""
-        with reading(self.writer.engine) as connection:
-            stored = read_launch_plan(connection, project=project, id=id)
-        require_each(principal, Action.READ, project, stored.plan)
-        return stored
-
-    def calendar(self, principal: Principal, project: str, *, id: str = "") -> bytes:
-        """A plan, or all that are not over and may be read, as an iCalendar file. Errors: as `find`."""
-        # Loaded when the first calendar is asked for: it takes time at the start, and memory.
-        from server.operations.launch_plans.feeds import calendar_of  # noqa: PLC0415
-
-        if id:
-            stored = self.find(principal, project=project, id=id)
-            return calendar_of([stored], name=stored.plan.name)
-        living = [state for state in State if state not in CLOSED]
-        plans = self.page(principal, project=project, states=living, after=None, limit=CALENDAR_PLANS_MAX)
-        return calendar_of(plans, name=f"Launches of {project}")
-
-    def page(
-        self,
-        principal: Principal,
-        *,
-        project: str,
-        states: Collection[State] = (),
-        after: tuple[datetime, str] | None,
-        limit: int,
-    ) -> list[StoredPlan]:
-        """Those that the principal may read, the newest first."""
-        found: list[StoredPlan] = []
-        with reading(self.writer.engine) as connection:
-            while len(found) < limit:
-                page = list_launch_plans(connection, project=project, states=states, after=after, limit=limit)
-                found += [each for each in page if may_each(principal, Action.READ, project, each.plan)]
-                if len(page) < limit:
-                    break
-                after = page[-1].created_at, page[-1].id
-        return found[:limit]
 
     def create(self, write: Write, *, project: str, plan: Plan) -> Planned:
         """Keep a new plan, as a draft, and tell what stands in its way.
@@ -139,24 +77,25 @@ class LaunchPlans:
         """
         check_plan(plan)
         plan = self._with_flags(project, plan)
+        require_all(write.principal, project, plan)
+        step = Step(Happening.CREATED, write.principal.actor, write.now, write.reason)
+        id = f"lp_{secrets.token_hex(ID_BYTES)}"
+        draft = StoredPlan(project, id, plan, {}, created(step), None, write.now, write.now)
+        look = replace(self.look(write.principal, draft, write.now), base=None)
+        ahead = look_ahead(self.writer.engine, look)
 
-        def work(connection: Connection) -> tuple[StoredPlan, Foresight]:
+        def work(connection: Connection) -> Kept:
             known = find_known_plan(
                 connection, project=project, request_id=write.request_id, happenings=[Happening.CREATED]
             )
             if known:
-                stored = read_launch_plan(connection, project=project, id=known)
-                return stored, foresee(connection, self._look(write.principal, stored, write.now))
+                return read_launch_plan(connection, project=project, id=known), None
             require_places(connection, project, plan)
-            step = Step(Happening.CREATED, write.principal.actor, write.now, write.reason)
-            id = f"lp_{secrets.token_hex(ID_BYTES)}"
-            stored = StoredPlan(project, id, plan, {}, created(step), None, write.now, write.now)
-            foresight = foresee(connection, replace(self._look(write.principal, stored, write.now), base=None))
-            stored = replace(stored, base=versions_of(connection, project, foresight.things))
+            foresight = still_foreseen(connection, look, ahead)
+            stored = replace(draft, base=versions_of(connection, project, foresight.things))
             insert_plan(connection, stored, step, request_id=write.request_id)
             return stored, foresight
 
-        require_all(write.principal, project, plan)
         return self._done(write, project, work)
 
     def update(self, write: Write, *, project: str, id: str, plan: Plan) -> Planned:
@@ -167,6 +106,8 @@ class LaunchPlans:
         check_plan(plan)
         plan = self._with_flags(project, plan)
         require_all(write.principal, project, plan)
+        step = self._step(write, Happening.UPDATED)
+        ahead = self._ahead(write, project, id, step, plan)
 
         def go(connection: Connection, stored: StoredPlan) -> Going:
             require_all(write.principal, project, stored.plan)
@@ -176,7 +117,7 @@ class LaunchPlans:
                 each for each in plan.items if each.id in finished
             ]:
                 raise Refused(f"what was done cannot be changed: keep {', '.join(sorted(finished))} as they were")
-            return Going(self._step(write, Happening.UPDATED), plan)
+            return Going(step, plan, ahead)
 
         return self._go(write, project, id, go, [Happening.UPDATED])
 
@@ -298,13 +239,28 @@ class LaunchPlans:
         with reading(self.writer.engine) as connection:
             return with_flags(connection, project, plan)
 
+    def _ahead(self, write: Write, project: str, id: str, step: Step | None, plan: Plan | None) -> Ahead | None:
+        """Look at a plan as it is, or will be after a step, without a turn; None for what will be refused."""
+        with reading(self.writer.engine) as connection:
+            stored = read_launch_plan(connection, project=project, id=id)
+        require_all(write.principal, project, stored.plan)
+        if step is not None:
+            try:
+                progress = advance(stored.progress, step)
+            except Refused:
+                return None
+            stored = replace(stored, plan=plan or stored.plan, progress=progress)
+        return look_ahead(self.writer.engine, self.look(write.principal, stored, write.now))
+
     def _run(self, write: Write, project: str, id: str, happening: Happening) -> Planned:
+        ahead = self._ahead(write, project, id, None, None)
+
         def go(connection: Connection, stored: StoredPlan) -> Going:
             require_all(write.principal, project, stored.plan)
             step = self._step(write, happening)
             # In another state that is what is to be told.
             advance(stored.progress, step)
-            foresight = foresee(connection, self._look(write.principal, stored, write.now))
+            foresight = still_foreseen(connection, self.look(write.principal, stored, write.now), ahead)
             known = IN_THE_WAY if happening is Happening.STARTED else IN_THE_WAY - {ConflictKind.PAST}
             stopping = [each for each in foresight.conflicts if each.kind in known]
             if stopping:
@@ -312,39 +268,42 @@ class LaunchPlans:
                 more = f"; and {len(stopping) - 5} more" if len(stopping) > 5 else ""
                 raise Refused(f"launch plan {id} would not come through: {told}{more}")
             moved = moved_since(connection, project, stored.base, foresight.things)
-            return Going(replace(step, moved=bool(moved)), foresight=foresight)
+            return Going(replace(step, moved=bool(moved)), ahead=foresight)
 
         return self._go(write, project, id, go, [happening])
 
     def _go(self, write: Write, project: str, id: str, go: Go, happenings: Collection[Happening]) -> Planned:
         _check_length(write.reason)
 
-        def work(connection: Connection) -> tuple[StoredPlan, Foresight]:
+        def work(connection: Connection) -> Kept:
             stored = read_launch_plan(connection, project=project, id=id)
             if find_known_plan(connection, project=project, request_id=write.request_id, happenings=happenings, id=id):
-                return stored, foresee(connection, self._look(write.principal, stored, write.now))
+                return stored, None
             number = stored.progress.content_number
             if write.expected_version not in (None, number):
                 raise Stale(f"launch plan {id} has content {number}, expected {write.expected_version}; read it again")
             going = go(connection, stored)
-            after = self._after(connection, stored, going, write)
+            after, foresight = self._after(connection, stored, going, write)
             save_plan_step(connection, stored, after, going.step, request_id=write.request_id)
-            return after, going.foresight or foresee(connection, self._look(write.principal, after, write.now))
+            return after, foresight
 
         return self._done(write, project, work)
 
-    def _after(self, connection: Connection, stored: StoredPlan, going: Going, write: Write) -> StoredPlan:
+    def _after(self, connection: Connection, stored: StoredPlan, going: Going, write: Write) -> Kept:
         plan, progress = going.plan or stored.plan, advance(stored.progress, going.step)
         after = replace(stored, plan=plan, progress=progress, updated_at=write.now)
+        foresight = None
         if going.step.happening in (Happening.UPDATED, Happening.STARTED, Happening.RESUMED):
             # Somebody has looked at it as it is now.
-            foresight = going.foresight or foresee(connection, self._look(write.principal, after, write.now))
+            look = self.look(write.principal, after, write.now)
+            seen = going.ahead
+            foresight = seen if isinstance(seen, Foresight) else still_foreseen(connection, look, seen)
             after = replace(after, base=versions_of(connection, stored.project, foresight.things))
         slots = slots_of(plan, freezes_of(connection, stored.project, plan))
-        return replace(after, next_at=next_at(plan, progress, slots, write.now))
+        return replace(after, next_at=next_at(plan, progress, slots, write.now)), foresight
 
-    def _done(self, write: Write, project: str, work: Callable[[Connection], tuple[StoredPlan, Foresight]]) -> Planned:
-        def once(connection: Connection) -> tuple[StoredPlan, Foresight]:
+    def _done(self, write: Write, project: str, work: Callable[[Connection], Kept]) -> Planned:
+        def once(connection: Connection) -> Kept:
             found = work(connection)
             if write.dry_run:
                 raise _TakenBack(found)
@@ -357,16 +316,12 @@ class LaunchPlans:
         if not may_each(write.principal, Action.READ, project, stored.plan):
             # Who may only stop it is not told what it would do.
             foresight = Foresight()
+        elif foresight is None:
+            # Nobody waits for that any more.
+            with reading(self.writer.engine) as connection:
+                foresight = foresee(connection, self.look(write.principal, stored, write.now))
         outcome = Outcome.WOULD_APPLY if write.dry_run else Outcome.APPLIED
         return Planned(stored, foresight, Written(outcome, warnings=_warnings(foresight.conflicts)))
-
-    def _look(self, principal: Principal, stored: StoredPlan, now: datetime) -> Look:
-        runs_as = stored.progress.runs_as
-        recorded = Principal(runs_as, stored.progress.runs_with)
-        runner = (self.writer.who_is(runs_as) or recorded) if runs_as else principal
-        return Look(
-            stored.project, stored.id, stored.plan, stored.progress, stored.base, runner, now, self.writer.who_is
-        )
 
     def _step(
         self, write: Write, happening: Happening, *, text: str = "", check: str = "", items: tuple[str, ...] = ()
@@ -380,7 +335,7 @@ class LaunchPlans:
 class _TakenBack(Exception):
     """Ends the transaction of a dry run."""
 
-    def __init__(self, found: tuple[StoredPlan, Foresight]) -> None:
+    def __init__(self, found: Kept) -> None:
         self.found = found
 
 

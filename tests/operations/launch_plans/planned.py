@@ -11,7 +11,8 @@ from server.core.changes import Change, PutFlag
 from server.core.edits import SetDefault, SetEnabled
 from server.core.launch_plans.plan import Item, Plan
 from server.operations.freezes import permit_unless_frozen
-from server.operations.launch_plans.planning import LaunchPlans, PlanDetail
+from server.operations.launch_plans.looking import PlanDetail
+from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.launch_plans.running import Running
 from server.operations.writes import Write, Writer
 from server.store.audit import list_entries

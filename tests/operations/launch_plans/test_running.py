@@ -15,6 +15,8 @@ from server.core.edits import SetDefault, SetEnabled
 from server.core.environments import ApprovalPolicy, FreezeWindow
 from server.core.launch_plans.machine import State
 from server.core.launch_plans.plan import Check, Missed, Moved, Outside
+from server.operations.launch_plans.ahead import look_ahead, still_foreseen
+from server.operations.launch_plans.foresight import ConflictKind
 from server.operations.launch_plans.running import LOOK_AGAIN, Running
 from server.scheduling.launch_plans import DueLaunchPlans
 from server.store.engine import reading, writing
@@ -271,3 +273,29 @@ def test_a_release_that_has_its_flag_to_itself_holds_the_plan(shop: Engine) -> N
     carry_on(shop, LAUNCH)
 
     assert "release rl_1 runs on flag 'new-ui'" in look(shop, id).stored.progress.note
+
+
+def test_looking_waits_for_nobody(shops: Engine) -> None:
+    """A plan is shown, with all that it will come to, while somebody else has the project's turn."""
+    id = make(shops, usual())
+    with writing(shops, about="project/shop"):
+        foresight = look(shops, id).foresight
+
+    assert [("try",), ("go", "banner"), ("end",)] == [each.items for each in foresight.foreseen]
+
+
+def test_what_was_looked_at_beforehand(shops: Engine) -> None:
+    """It is taken in the turn while nothing has moved that the plan touches, and looked at anew where something has."""
+    looking = plans(shops)
+    seen = looking.look(EDITOR, look(shops, make(shops, usual())).stored, NOW)
+    ahead = look_ahead(shops, seen)
+    put(shops, PutFlag(flag("another")))
+    with writing(shops, about="project/shop") as connection:
+        assert ahead.foresight is still_foreseen(connection, seen, ahead)
+        other = replace(seen, now=NOW + DAY)
+        assert ahead.foresight is not still_foreseen(connection, other, ahead)
+    put(shops, RemoveFlag("new-ui"))
+    with writing(shops, about="project/shop") as connection:
+        anew = still_foreseen(connection, seen, ahead)
+
+    assert {ConflictKind.MISSING, ConflictKind.MOVED} <= {each.kind for each in anew.conflicts}
