@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from server.cli.guard_watch import follow, said, verdict_word
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read, remote_write
@@ -18,6 +19,7 @@ HELP: Final = f"""Watch what is measured while flags change. Roll-back policies 
 \b
   flagstaff guard create errors --metric errors --flag new-checkout --variant on --high 0.05
   flagstaff guard list
+  flagstaff guard watch
   flagstaff guard evaluations --guard errors
   flagstaff guard signal budget-burnt --text "Error budget of the checkout"
 """
@@ -63,6 +65,16 @@ EVALUATIONS_HELP: Final = """Show what was said of guards and happened to polici
 \b
   flagstaff guard evaluations --guard errors
   flagstaff guard evaluations --policy checkout --limit 20
+"""
+
+WATCH_HELP: Final = """Show guards and roll-back policies as they go on: verdicts, states, and what comes of them.
+
+On a terminal it is a table that is kept up to date; elsewhere a line for each thing that happens.
+
+\b
+  flagstaff guard watch
+  flagstaff guard watch errors slower --environment production
+  flagstaff guard watch errors --limit 1               until something happens
 """
 
 SIGNAL_HELP: Final = """Say that something goes wrong outside, or that it is over; policies that listen act at once.
@@ -240,6 +252,22 @@ def evaluations(
         print_table(columns, [_evaluation_row(each) for each in reply.evaluations])
 
 
+@app.command("watch", help=WATCH_HELP)
+@remote_read(Place.PROJECT)
+def watch(
+    server: Remote,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY...]", help="Only these guards.")] = None,
+    *,
+    environment: Annotated[str, given("--environment", "Only there.")] = "",
+    limit: Annotated[int, given("--limit", "End after so many things have happened; 0 for never.", min=0)] = 0,
+) -> None:
+    """Follow them."""
+    from protos.flagstaff.v1 import guards_pb2 as messages
+
+    request = messages.WatchGuardsRequest(project=server.project, environment=environment, guards=keys or ())
+    follow(server, _stub(server).WatchGuards(request), limit=limit)
+
+
 @app.command("signal", help=SIGNAL_HELP)
 @remote_read(Place.ENVIRONMENT)
 def signal(
@@ -282,12 +310,11 @@ def _stub(server: Remote) -> Any:
 def _row(guard: "guards_pb2.Guard") -> list[str]:
     where = "/".join(each for each in (guard.flag, guard.variant) if each)
     watches = f"{guard.provider}: {guard.query}" if guard.provider else guard.metric + (f" of {where}" if where else "")
-    last = f"{_verdict(guard.last)}: {guard.last.text}" if guard.HasField("last") else "nothing yet"
-    return [guard.key, guard.environment, watches, last]
+    return [guard.key, guard.environment, watches, said(guard)]
 
 
 def _evaluation_row(each: "guards_pb2.GuardEvaluation") -> list[str]:
-    verdict = _verdict(each.judgement) if each.HasField("judgement") else "-"
+    verdict = verdict_word(each.judgement) if each.HasField("judgement") else "-"
     return [
         f"{each.at.ToDatetime():%Y-%m-%d %H:%M:%S}",
         each.guard or "-",
@@ -297,10 +324,3 @@ def _evaluation_row(each: "guards_pb2.GuardEvaluation") -> list[str]:
         each.outcome.replace("_", " ") or "-",
         each.text,
     ]
-
-
-def _verdict(judgement: "guards_pb2.Judgement") -> str:
-    from protos.flagstaff.v1 import guards_pb2 as messages
-    from server.cli.documents import enum_name
-
-    return enum_name(messages.Verdict.DESCRIPTOR, judgement.verdict)

@@ -73,7 +73,10 @@ ACTIONS: Final[Mapping[str, Action]] = {
     **_methods(
         "flagstaff.v1.GuardService",
         {
-            Action.READ: ("GetGuard", "ListGuards", "GetRollbackPolicy", "ListRollbackPolicies", "ListEvaluations"),
+            Action.READ: (
+                *("GetGuard", "ListGuards", "GetRollbackPolicy", "ListRollbackPolicies"),
+                *("ListEvaluations", "WatchGuards"),
+            ),
             Action.EDIT: (
                 *("CreateGuard", "UpdateGuard", "DeleteGuard"),
                 *("CreateRollbackPolicy", "UpdateRollbackPolicy", "DeleteRollbackPolicy"),

@@ -1,15 +1,12 @@
 """Serve flagstaff.v1.GuardService."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from protos.flagstaff.v1 import guards_pb2 as messages
 from server.core.access import Action, Principal
 from server.core.errors import InvalidRequest
-from server.core.guards.guards import Guard
 from server.core.guards.machine import Event, Happening
-from server.core.guards.policies import Policy
 from server.operations.guards.managing import Guards, GuardWritten, PolicyWritten
 from server.operations.writes import Write, Written
 from server.rpc.guard_messages import (
@@ -21,6 +18,7 @@ from server.rpc.guard_messages import (
     read_guard_message,
     read_policy_message,
 )
+from server.rpc.guard_watch import guard_watch_table
 from server.rpc.management import Management, named, result_of
 from server.rpc.masks import masked
 from server.rpc.paging import paged, read_token, size_of, write_token
@@ -59,6 +57,7 @@ def guards_table(management: Management, guards: Guards) -> Table:
                 "Heartbeat": (messages.HeartbeatRequest, _told(management, service.heartbeat)),
             },
         ),
+        guard_watch_table(management, guards.engine),
     )
 
 
@@ -82,16 +81,13 @@ class _Guards:
         named(request, "project")
         chosen = _chosen(request, request.guard.key, GUARD_FIELDS)
         given = read_guard_message(request.guard)
-
-        def change(before: Guard) -> Guard:
-            return replace(before, **{name: getattr(given, name) for name in chosen})
-
-        return _guard_response(self._guards.update_guard(request.project, request.guard.key, change, write))
+        values = {name: getattr(given, name) for name in sorted(chosen)}
+        return _guard_response(self._guards.update_guard(request.project, request.guard.key, values, write))
 
     def delete_guard(self, request: messages.DeleteGuardRequest, write: Write) -> messages.DeleteGuardResponse:
         named(request, "project", "key")
         written = self._guards.delete_guard(request.project, request.key, write)
-        return messages.DeleteGuardResponse(result=result_of(Written(written.outcome)))
+        return messages.DeleteGuardResponse(result=result_of(written))
 
     def get_guard(self, request: messages.GetGuardRequest, _principal: Principal) -> messages.GetGuardResponse:
         named(request, "project", "key")
@@ -119,18 +115,15 @@ class _Guards:
         named(request, "project")
         chosen = _chosen(request, request.policy.key, POLICY_FIELDS)
         given = read_policy_message(request.policy, partial=chosen)
-
-        def change(before: Policy) -> Policy:
-            return replace(before, **{name: getattr(given, name) for name in chosen})
-
-        return _policy_response(self._guards.update_policy(request.project, request.policy.key, change, write))
+        values = {name: getattr(given, name) for name in sorted(chosen)}
+        return _policy_response(self._guards.update_policy(request.project, request.policy.key, values, write))
 
     def delete_policy(
         self, request: messages.DeleteRollbackPolicyRequest, write: Write
     ) -> messages.DeleteRollbackPolicyResponse:
         named(request, "project", "key")
         written = self._guards.delete_policy(request.project, request.key, write)
-        return messages.DeleteRollbackPolicyResponse(result=result_of(Written(written.outcome)))
+        return messages.DeleteRollbackPolicyResponse(result=result_of(written))
 
     def arm(self, request: messages.ArmRollbackPolicyRequest, write: Write) -> messages.RollbackPolicyResponse:
         named(request, "project", "key")

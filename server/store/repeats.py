@@ -1,6 +1,7 @@
 """Give a commit that is sent again its first answer."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
@@ -32,6 +33,25 @@ def answered_before(connection: Connection, order: Order) -> dict[str, Committed
             f"request id {order.why.request_id!r} was used for another change before; give each change its own"
         )
     return {part.environment: _past(connection, order, part, first=row.revision) for part in order.parts}
+
+
+def is_answered(connection: Connection, project: str, *, request_id: str, digest: str) -> bool:
+    """Whether something that is no commit was done for a request id already. Errors: Conflict for another thing."""
+    if not request_id:
+        return False
+    columns = tables.requests.c
+    query = select(columns.digest).where(columns.project == project, columns.id == request_id)
+    found = connection.execute(query).scalar()
+    if found not in (None, digest):
+        raise Conflict(f"request id {request_id!r} was used for something else before; give each write its own")
+    return found is not None
+
+
+def note_done(connection: Connection, project: str, *, request_id: str, digest: str, at: datetime) -> None:
+    """Keep that something that is no commit was done."""
+    if request_id:
+        row = {"project": project, "id": request_id, "digest": digest, "environment": "", "revision": 0}
+        connection.execute(insert(tables.requests), {**row, "unchanged": False, "at": at})
 
 
 def _past(connection: Connection, order: Order, part: Part, *, first: int) -> Committed:

@@ -157,11 +157,9 @@ def test_changes_are_kept_apart_from_progress(house: House) -> None:
     version = house.guards.policy("shop", "safe").version
     house.observe(0, 100)
     dry = house.guards.update_policy(
-        "shop", "safe", lambda each: replace(each, cool_down_s=1), house.write(dry_run=True, expected_version=version)
+        "shop", "safe", {"cool_down_s": 1}, house.write(dry_run=True, expected_version=version)
     )
-    real = house.guards.update_policy(
-        "shop", "safe", lambda each: replace(each, cool_down_s=1), house.write(expected_version=version)
-    )
+    real = house.guards.update_policy("shop", "safe", {"cool_down_s": 1}, house.write(expected_version=version))
 
     assert (Outcome.WOULD_APPLY, Outcome.APPLIED) == (dry.outcome, real.outcome)
     assert version + 1 == house.guards.policy("shop", "safe").version

@@ -16,8 +16,10 @@ from server.core.changes import PutFlag
 from server.core.metrics.metrics import Metric, MetricKind
 from server.operations.metrics import Metrics
 from server.operations.writes import Write
+from server.store.audit import list_entries
+from server.store.engine import reading
 from tests.rpc.conftest import Serve
-from tests.rpc.managing import Manager, called, managing, refusal
+from tests.rpc.managing import Manager, called, managing, refusal, token
 from tests.store.definitions import NOW, flag, new_shop, put
 
 SERVICE: Final = "/flagstaff.v1.GuardService"
@@ -150,6 +152,69 @@ async def test_a_signal_rolls_back_before_it_is_answered(desk: Desk) -> None:
     assert ["signalled", "signalled"] == [each.happening for each in (*page.evaluations, *rest.evaluations)]
     assert ["", "rolled_back"] == [each.outcome for each in (*page.evaluations, *rest.evaluations)]
     assert not rest.next_page_token
+
+
+async def test_the_same_request_again(desk: Desk) -> None:
+    """It does nothing twice and is answered; its id for something else is refused."""
+    by_mask = {"guard": messages.Guard(key="errors", low=0.01), "update_mask": {"paths": ["low"]}}
+    calls: list[tuple[str, Any, dict[str, Any]]] = [
+        ("CreateGuard", messages.GuardResponse, {"guard": GUARD}),
+        ("UpdateGuard", messages.GuardResponse, by_mask),
+        ("CreateRollbackPolicy", messages.RollbackPolicyResponse, {"policy": POLICY}),
+        (
+            "UpdateRollbackPolicy",
+            messages.RollbackPolicyResponse,
+            {"policy": Policy(key="safe", tolerated=0), "update_mask": {"paths": ["tolerated"]}},
+        ),
+        ("DisarmRollbackPolicy", messages.RollbackPolicyResponse, {"key": "safe"}),
+        ("DeleteRollbackPolicy", messages.DeleteRollbackPolicyResponse, {"key": "safe"}),
+        ("DeleteGuard", messages.DeleteGuardResponse, {"key": "errors"}),
+    ]
+    for method, reply, fields in calls:
+        options = common.WriteOptions(request_id=f"r-{method}")
+        first = await desk.call(method, reply, **fields, options=options)
+        assert first == await desk.call(method, reply, **fields, options=options)
+    options = common.WriteOptions(request_id="r-DeleteGuard")
+    code, told = await desk.refused("CreateGuard", guard=GUARD, options=options)
+
+    assert (grpc.StatusCode.ALREADY_EXISTS, True) == (code, "was used for something else" in told)
+    with reading(desk.manager.engine) as connection:
+        entries = list_entries(connection, project="shop", limit=100)
+    assert 4 == len([each for each in entries if each.subject_kind == "rollback-policy"])
+    assert 3 == len([each for each in entries if each.subject_kind == "guard"])
+
+
+async def test_watching(desk: Desk) -> None:
+    """All as it is now, without what was before; then what is other, and what came of what happened."""
+    await desk.make()
+    signal = {"environment": "production", "name": "alert", "text": "burning"}
+    watch = desk.channel.unary_stream(
+        f"{SERVICE}/WatchGuards",
+        request_serializer=messages.WatchGuardsRequest.SerializeToString,
+        response_deserializer=messages.WatchGuardsResponse.FromString,
+    )
+    stream = watch(messages.WatchGuardsRequest(project="shop"), metadata=token("reader"))
+    first = await stream.read()
+    await desk.call("Signal", messages.SignalResponse, by="operator", **signal)
+    second = await stream.read()
+    await desk.call("DeleteRollbackPolicy", messages.DeleteRollbackPolicyResponse, key="safe")
+    third = await stream.read()
+    stream.cancel()
+    late = watch(messages.WatchGuardsRequest(project="shop", guards=["errors"]), metadata=token("reader"))
+    fourth = await late.read()
+    late.cancel()
+
+    assert (["errors"], ["safe"], []) == (
+        [each.key for each in first.guards],
+        [each.key for each in first.policies],
+        list(first.evaluations),
+    )
+    assert ([], [Policy.STATE_COOLING]) == (list(second.guards), [each.state for each in second.policies])
+    assert [("signalled", "rolled_back")] == [(each.happening, each.outcome) for each in second.evaluations]
+    assert ["safe"] == list(third.deleted_policies)
+    assert (["errors"], []) == ([each.key for each in fourth.guards], list(fourth.evaluations))
+    with pytest.raises(grpc.aio.AioRpcError, match="PERMISSION_DENIED"):
+        await watch(messages.WatchGuardsRequest(project="shop"), metadata=token("elsewhere")).read()
 
 
 @pytest.mark.parametrize(

@@ -1247,6 +1247,75 @@ class ListEvaluationsResponse(_message.Message):
 Global___ListEvaluationsResponse: _TypeAlias = ListEvaluationsResponse  # noqa: Y015
 
 @_typing.final
+class WatchGuardsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
+    project: _builtins.str
+    environment: _builtins.str
+    """Only there. Without it, the right to read the whole project is needed."""
+    @_builtins.property
+    def guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these, and the policies that they are triggers of."""
+
+    def __init__(
+        self,
+        *,
+        project: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        guards: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "guards", b"guards", "project", b"project"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchGuardsRequest: _TypeAlias = WatchGuardsRequest  # noqa: Y015
+
+@_typing.final
+class WatchGuardsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GUARDS_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    DELETED_GUARDS_FIELD_NUMBER: _builtins.int
+    DELETED_POLICIES_FIELD_NUMBER: _builtins.int
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def guards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Guard]: ...
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___RollbackPolicy]: ...
+    @_builtins.property
+    def deleted_guards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def deleted_policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardEvaluation]:
+        """The oldest first: judgements after which a verdict was another one, and everything that happened to policies. Of more
+        than 1,000 at once, the newest.
+        """
+
+    def __init__(
+        self,
+        *,
+        guards: _abc.Iterable[Global___Guard] | None = ...,
+        policies: _abc.Iterable[Global___RollbackPolicy] | None = ...,
+        deleted_guards: _abc.Iterable[_builtins.str] | None = ...,
+        deleted_policies: _abc.Iterable[_builtins.str] | None = ...,
+        evaluations: _abc.Iterable[Global___GuardEvaluation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_guards", b"deleted_guards", "deleted_policies", b"deleted_policies", "evaluations", b"evaluations", "guards", b"guards", "policies", b"policies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchGuardsResponse: _TypeAlias = WatchGuardsResponse  # noqa: Y015
+
+@_typing.final
 class GuardEvaluation(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -109,6 +109,11 @@ class GuardServiceStub:
                 request_serializer=flagstaff_dot_v1_dot_guards__pb2.ListEvaluationsRequest.SerializeToString,
                 response_deserializer=flagstaff_dot_v1_dot_guards__pb2.ListEvaluationsResponse.FromString,
                 _registered_method=True)
+        self.WatchGuards = channel.unary_stream(
+                '/flagstaff.v1.GuardService/WatchGuards',
+                request_serializer=flagstaff_dot_v1_dot_guards__pb2.WatchGuardsRequest.SerializeToString,
+                response_deserializer=flagstaff_dot_v1_dot_guards__pb2.WatchGuardsResponse.FromString,
+                _registered_method=True)
 
 
 class GuardServiceServicer:
@@ -217,6 +222,14 @@ class GuardServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchGuards(self, request, context):
+        """Guards and policies as they are now, and from then on those of which the verdict, the state or the version is another
+        one, with what was said and done. Whoever comes late is not told of what was before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GuardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -294,6 +307,11 @@ def add_GuardServiceServicer_to_server(servicer, server):
                     servicer.ListEvaluations,
                     request_deserializer=flagstaff_dot_v1_dot_guards__pb2.ListEvaluationsRequest.FromString,
                     response_serializer=flagstaff_dot_v1_dot_guards__pb2.ListEvaluationsResponse.SerializeToString,
+            ),
+            'WatchGuards': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchGuards,
+                    request_deserializer=flagstaff_dot_v1_dot_guards__pb2.WatchGuardsRequest.FromString,
+                    response_serializer=flagstaff_dot_v1_dot_guards__pb2.WatchGuardsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -701,6 +719,33 @@ class GuardService:
             '/flagstaff.v1.GuardService/ListEvaluations',
             flagstaff_dot_v1_dot_guards__pb2.ListEvaluationsRequest.SerializeToString,
             flagstaff_dot_v1_dot_guards__pb2.ListEvaluationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchGuards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/flagstaff.v1.GuardService/WatchGuards',
+            flagstaff_dot_v1_dot_guards__pb2.WatchGuardsRequest.SerializeToString,
+            flagstaff_dot_v1_dot_guards__pb2.WatchGuardsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,10 @@ class GuardServiceStub:
     """Every judgement and everything that happened to a policy, whether or not anything came of it; the newest first.
     The newest 1,000 of each guard and each policy are kept.
     """
+    WatchGuards: _grpc.UnaryStreamMultiCallable[_guards_pb2.WatchGuardsRequest, _guards_pb2.WatchGuardsResponse]
+    """Guards and policies as they are now, and from then on those of which the verdict, the state or the version is another
+    one, with what was said and done. Whoever comes late is not told of what was before.
+    """
 
 @_typing.type_check_only
 class GuardServiceAsyncStub(GuardServiceStub):
@@ -99,6 +103,10 @@ class GuardServiceAsyncStub(GuardServiceStub):
     ListEvaluations: _aio.UnaryUnaryMultiCallable[_guards_pb2.ListEvaluationsRequest, _guards_pb2.ListEvaluationsResponse]  # type: ignore[assignment]
     """Every judgement and everything that happened to a policy, whether or not anything came of it; the newest first.
     The newest 1,000 of each guard and each policy are kept.
+    """
+    WatchGuards: _aio.UnaryStreamMultiCallable[_guards_pb2.WatchGuardsRequest, _guards_pb2.WatchGuardsResponse]  # type: ignore[assignment]
+    """Guards and policies as they are now, and from then on those of which the verdict, the state or the version is another
+    one, with what was said and done. Whoever comes late is not told of what was before.
     """
 
 class GuardServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -221,6 +229,16 @@ class GuardServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_guards_pb2.ListEvaluationsResponse, _abc.Awaitable[_guards_pb2.ListEvaluationsResponse]]:
         """Every judgement and everything that happened to a policy, whether or not anything came of it; the newest first.
         The newest 1,000 of each guard and each policy are kept.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchGuards(
+        self,
+        request: _guards_pb2.WatchGuardsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_guards_pb2.WatchGuardsResponse], _abc.AsyncIterator[_guards_pb2.WatchGuardsResponse]]:
+        """Guards and policies as they are now, and from then on those of which the verdict, the state or the version is another
+        one, with what was said and done. Whoever comes late is not told of what was before.
         """
 
 def add_GuardServiceServicer_to_server(servicer: GuardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,6 +1,7 @@
 """Manage guards and roll-back policies, and take signals and heartbeats."""
 
-from collections.abc import Callable, Collection
+import hashlib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from server.core.limits import KEY_CHARS_MAX, TEXT_CHARS_MAX
 from server.operations.guards.going_on import GUARD, POLICY, Told, tell
 from server.operations.guards.judging import NoProviders, Providers
 from server.operations.guards.rolling_back import refuse_unknown
-from server.operations.writes import Outcome, Write, Writer, require
+from server.operations.writes import Outcome, Write, Writer, Written, require
 from server.store.engine import reading, writing
 from server.store.environments import read_environment
 from server.store.guard_evaluations import Evaluation, list_evaluations
@@ -31,6 +32,7 @@ from server.store.guards import (
 from server.store.metrics import read_metric
 from server.store.occurrences import Occurrence, note
 from server.store.projects import read_project
+from server.store.repeats import is_answered, note_done
 from server.store.rollback_policies import (
     StoredPolicy,
     delete_policy,
@@ -84,9 +86,6 @@ class Guards:
         self._check(guard, write, project)
 
         def work(connection: Connection) -> GuardWritten:
-            known = [each for each in list_guards(connection, project) if each.guard.key == guard.key]
-            if known and write.request_id and known[0].guard == guard:
-                return GuardWritten(known[0], Outcome.UNCHANGED)
             _refuse_missing(connection, project, guard)
             first_at = write.now + timedelta(seconds=guard.initial_delay_s)
             stored = StoredGuard(project, guard, 1, write.now, first_at, None, write.now)
@@ -94,15 +93,15 @@ class Guards:
             _note(connection, project, "created", guard, write)
             return GuardWritten(stored, Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        return self._written(project, work, write, asked=("create", guard), again=self._guard_again(project, guard.key))
 
-    def update_guard(self, project: str, key: str, change: Callable[[Guard], Guard], write: Write) -> GuardWritten:
-        """Watch something else, or otherwise; it begins anew. Errors: as to create one, and Stale."""
+    def update_guard(self, project: str, key: str, values: Mapping[str, Any], write: Write) -> GuardWritten:
+        """Watch something else, or otherwise, by fields' names; it begins anew. Errors: as to create one, and Stale."""
 
         def work(connection: Connection) -> GuardWritten:
             before = read_guard(connection, project, key)
             _check_version(f"guard {key!r}", before.version, write)
-            guard = change(before.guard)
+            guard = replace(before.guard, **values)
             self._check(guard, write, project)
             if guard == before.guard:
                 return GuardWritten(before, Outcome.UNCHANGED)
@@ -113,12 +112,12 @@ class Guards:
             _note(connection, project, "updated", guard, write, before=before.guard)
             return GuardWritten(stored, Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        return self._written(project, work, write, asked=(GUARD, key, values), again=self._guard_again(project, key))
 
-    def delete_guard(self, project: str, key: str, write: Write) -> GuardWritten:
+    def delete_guard(self, project: str, key: str, write: Write) -> Written:
         """Watch no more. Errors: NotFound; Stale; Refused while a policy waits for it."""
 
-        def work(connection: Connection) -> GuardWritten:
+        def work(connection: Connection) -> Written:
             before = read_guard(connection, project, key)
             require(write.principal, write.action, Scope(project, before.guard.environment))
             _check_version(f"guard {key!r}", before.version, write)
@@ -127,18 +126,15 @@ class Guards:
                 raise Refused(f"guard {key!r} is a trigger of: {', '.join(users)}; change or delete them first")
             delete_guard(connection, project, key)
             _note(connection, project, "deleted", before.guard, write)
-            return GuardWritten(before, Outcome.APPLIED)
+            return Written(Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        return self._written(project, work, write, asked=("delete", GUARD, key), again=_gone)
 
     def create_policy(self, project: str, policy: Policy, write: Write) -> PolicyWritten:
         """Arm a policy. Errors: InvalidDefinition; InvalidRequest; Conflict; NotFound; Refused; TooLarge."""
 
         def work(connection: Connection) -> PolicyWritten:
             self._check_policy(connection, project, policy, write)
-            known = [each for each in list_policies(connection, project) if each.policy.key == policy.key]
-            if known and write.request_id and known[0].policy == policy:
-                return PolicyWritten(known[0], Outcome.UNCHANGED)
             progress = started(_armed(connection, project, policy, write.now))
             principal = write.principal
             stored = StoredPolicy(project, policy, progress, principal.actor, principal.grants, updated_at=write.now)
@@ -146,15 +142,19 @@ class Guards:
             _note(connection, project, "created", policy, write)
             return PolicyWritten(stored, Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        again = self._policy_again(project, policy.key)
+        return self._written(project, work, write, asked=("create", policy), again=again)
 
-    def update_policy(self, project: str, key: str, change: Callable[[Policy], Policy], write: Write) -> PolicyWritten:
-        """Change a policy; it is armed anew, with what is there now as its anchor. Errors: as to create one; Stale."""
+    def update_policy(self, project: str, key: str, values: Mapping[str, Any], write: Write) -> PolicyWritten:
+        """Change a policy by fields' names; it is armed anew, with what is there now as its anchor.
+
+        Errors: as to create one; Stale.
+        """
 
         def work(connection: Connection) -> PolicyWritten:
             before = read_policy(connection, project, key)
             _check_version(f"roll-back policy {key!r}", before.version, write)
-            policy = change(before.policy)
+            policy = replace(before.policy, **values)
             self._check_policy(connection, project, policy, write)
             if policy == before.policy:
                 return PolicyWritten(before, Outcome.UNCHANGED)
@@ -169,7 +169,7 @@ class Guards:
             _note(connection, project, "updated", policy, write, before=before.policy)
             return PolicyWritten(stored, Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        return self._written(project, work, write, asked=(POLICY, key, values), again=self._policy_again(project, key))
 
     def set_armed(self, project: str, key: str, armed: bool, write: Write) -> PolicyWritten:
         """Arm a policy, with what is there now as its anchor, or turn it off. Errors: NotFound; Stale."""
@@ -187,20 +187,20 @@ class Guards:
             _note(connection, project, event.happening.value, policy, write)
             return PolicyWritten(read_policy(connection, project, key), Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        return self._written(project, work, write, asked=(POLICY, key, armed), again=self._policy_again(project, key))
 
-    def delete_policy(self, project: str, key: str, write: Write) -> PolicyWritten:
+    def delete_policy(self, project: str, key: str, write: Write) -> Written:
         """Watch no more. Errors: NotFound; Stale."""
 
-        def work(connection: Connection) -> PolicyWritten:
+        def work(connection: Connection) -> Written:
             before = read_policy(connection, project, key)
             require(write.principal, write.action, Scope(project, before.policy.environment))
             _check_version(f"roll-back policy {key!r}", before.version, write)
             delete_policy(connection, project, key)
             _note(connection, project, "deleted", before.policy, write)
-            return PolicyWritten(before, Outcome.APPLIED)
+            return Written(Outcome.APPLIED)
 
-        return self._written(project, work, write)
+        return self._written(project, work, write, asked=("delete", POLICY, key), again=_gone)
 
     def signal(self, project: str, environment: str, event: Event, write: Write) -> list[Told]:
         """Tell the policies of an environment what somebody outside says; those that act have acted then.
@@ -275,12 +275,31 @@ class Guards:
             if trigger.at is not None and trigger.at <= write.now:
                 raise InvalidRequest(f"the {trigger.kind} {trigger.at.isoformat()} is past")
 
-    def _written(self, project: str, work: Callable[[Connection], T], write: Write) -> T:
+    def _guard_again(self, project: str, key: str) -> Callable[[Connection], GuardWritten]:
+        return lambda connection: GuardWritten(read_guard(connection, project, key), Outcome.APPLIED)
+
+    def _policy_again(self, project: str, key: str) -> Callable[[Connection], PolicyWritten]:
+        return lambda connection: PolicyWritten(read_policy(connection, project, key), Outcome.APPLIED)
+
+    def _written(
+        self,
+        project: str,
+        work: Callable[[Connection], T],
+        write: Write,
+        *,
+        asked: object,
+        again: Callable[[Connection], T],
+    ) -> T:
+        """Do something once for each request id, which `asked` says what it was used for; `again` answers later."""
         written: list[T] = []
+        digest = hashlib.sha256(repr(asked).encode("utf-8", "backslashreplace")).hexdigest()
         try:
             with writing(self.engine, about=f"project/{project}") as connection:
                 read_project(connection, project)
+                if is_answered(connection, project, request_id=write.request_id, digest=digest):
+                    return again(connection)
                 written.append(work(connection))
+                note_done(connection, project, request_id=write.request_id, digest=digest, at=write.now)
                 if write.dry_run:
                     raise _TakenBack
         except _TakenBack:
@@ -289,6 +308,10 @@ class Guards:
             return dry
         self.wake()
         return written[0]
+
+
+def _gone(_connection: Connection) -> Written:
+    return Written(Outcome.APPLIED)
 
 
 def _refuse_missing(connection: Connection, project: str, guard: Guard) -> None:
