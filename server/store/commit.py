@@ -45,7 +45,7 @@ from server.store.environments import StoredEnvironment, last_revision
 from server.store.flagsets import Touched, touched_of
 from server.store.garbage import collector_paused
 from server.store.keylists import bring_keys, check_key_bytes, load_key_lists, save_key_list
-from server.store.locks import check_locks
+from server.store.locks import check_locks, stop_movers
 from server.store.neighbourhood import load_neighbourhood, refuse_damaged, subjects_of, with_keys
 from server.store.orders import Committed, Observe, Order, Part, Seen, check_order, observe_nothing
 from server.store.places import empty_environment, save_environment_event, save_project_event
@@ -292,10 +292,12 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
     validate(decision, problems)
     problems.raise_if_any()
     warnings = [*check_locks(connection, order.why, decision.after.environment.key, decision.events)]
+    stop_movers(connection, order.why, decision.after.environment.key, decision.events)
     for other in planned:
         if other.events:
             order.permit(other.environment, other.events)
             warnings += check_locks(connection, order.why, other.environment.key, other.events)
+            stop_movers(connection, order.why, other.environment.key, other.events)
     elsewhere = [record for other in planned for record in other.records]
     count = count_change(
         decision.before, decision.near, decision.after, events=decision.events, written=decision.flag_texts

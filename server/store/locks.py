@@ -5,18 +5,24 @@ One at a time moves a flag in an environment: two releases of one flag would eac
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from server.core.access import Action, Principal, Scope
 from server.core.errors import Refused
-from server.core.events import Event
+from server.core.events import Event, FlagUpdated
 from server.core.policies import is_kill
+from server.core.releases.progress import GOING
 from server.store import release_tables as tables
 from server.store.statements import Statement
 
+STOPPED: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a release wants to be looked at that has to look at its flags first: somebody has turned one off."""
+
 _LOCKS: Final = tables.flag_locks.c
+_RELEASES: Final = tables.releases.c
 _ALL: Final = Statement(
     select(_LOCKS.flag, _LOCKS.holder, _LOCKS.locks).where(
         _LOCKS.project == bindparam("own_project"), _LOCKS.environment == bindparam("own_environment")
@@ -121,6 +127,23 @@ def check_locks(connection: Connection, why: Why, environment: str, events: Sequ
             )
         warnings.append(f"{named(lock.holder)} runs on flag {flag} in {environment} and goes on with it")
     return tuple(warnings)
+
+
+def stop_movers(connection: Connection, why: Why, environment: str, events: Sequence[Event]) -> None:
+    """Have whatever moves a flag that somebody turns off look at that at once, and before anything else.
+
+    It is a release by now: nothing else moves flags for long.
+    """
+    if why.key.only_tries:
+        return
+    stopped = {
+        each.key for each in events if isinstance(each, FlagUpdated) and each.before.is_on and not each.after.is_on
+    }
+    holders = {lock.holder for lock in _locks(connection, why.project, environment, flags=stopped).values()}
+    for holder in sorted(holders - {why.key.holder}):
+        mine = (_RELEASES.project == why.project) & (_RELEASES.id == holder.partition(":")[2])
+        going = _RELEASES.state.in_([state.value for state in GOING])
+        connection.execute(update(tables.releases).where(mine, going).values(next_at=STOPPED))
 
 
 def _may_step_over(key: Key, scope: Scope) -> bool:

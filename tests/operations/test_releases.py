@@ -195,14 +195,14 @@ def test_a_freeze_holds_it_up_but_not_back(yard: Yard) -> None:
     assert 0 == yard.percent()
 
 
-def test_a_flag_that_is_turned_off_holds_its_release(yard: Yard) -> None:
+def test_a_flag_that_is_turned_off_pauses_its_release(yard: Yard) -> None:
     """Nobody widens what somebody has just killed."""
     id = yard.started()
     put(yard.engine, SetEnabled("checkout", False))
     yard.pass_time(HOUR)
     progress = yard.stored(id).release.progress
 
-    assert (State.HELD, 1) == (progress.state, yard.percent())
+    assert (State.PAUSED, 1) == (progress.state, yard.percent())
     assert "turned off in production" in progress.note
     put(yard.engine, SetEnabled("checkout", True))
     yard.do(id, Act.RESUME, after=HOUR)

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from server.core.changes import UpdateEnvironment
-from server.core.environments import FreezeWindow
+from server.core.edits import SetEnabled
+from server.core.environments import Environment, FreezeWindow
 from server.core.errors import Refused
-from server.core.releases.progress import Act, State
+from server.core.evaluation.snapshots import build_snapshot
+from server.core.flagsets import FlagSet
+from server.core.guards.verdicts import Verdict
+from server.core.releases.plan import BackTo, Check, Gates, Plan, Target
+from server.core.releases.progress import Act, Judged, State
 from server.operations.timelines import Timelines
 from tests.operations.protected import entries_of
-from tests.operations.releasing import HOUR, PLAN, Yard, open_yard, rule_of
+from tests.operations.releasing import HOUR, PLAN, Yard, open_yard, rule_of, share
 from tests.store.definitions import NOW, put
 
 BY_CLOCK = replace(PLAN, by_clock=True)
@@ -79,3 +84,67 @@ def test_nothing_comes_after_the_end(yard: Yard, act: Act) -> None:
     yard.do(id, act, after=HOUR / 2)
 
     assert [] == steps(yard)
+
+
+def on_for(yard: Yard, after: timedelta) -> int:
+    """How many of a hundred units are served "on" at a time, by the flag as it is stored now."""
+    snapshot = build_snapshot(FlagSet(Environment("shop", "production"), {"checkout": yard.flag()}), revision=1)
+    now = int((NOW + after).timestamp())
+    return sum(snapshot.resolve("checkout", {"targetingKey": f"u{n}"}, now).value is True for n in range(100))
+
+
+def test_a_kill_is_not_undone_by_the_clock(yard: Yard) -> None:
+    """It is off for everybody at once, also at the instants that are in the flag still, whoever writes those down."""
+    yard.started(BY_CLOCK)
+    assert 100 == on_for(yard, 2 * HOUR)
+    put(yard.engine, SetEnabled("checkout", False))
+
+    assert [(NOW + HOUR, 10_000), (NOW + 2 * HOUR, 100_000)] == steps(yard)
+    assert [0, 0, 0] == [on_for(yard, each * HOUR) for each in (0, 1, 2)]
+    Timelines(yard.engine).carry_on(NOW + 2 * HOUR)
+    assert (False, 0) == (yard.flag().is_on, on_for(yard, 2 * HOUR))
+
+
+def test_a_kill_pauses_the_release_at_once(yard: Yard) -> None:
+    """It is woken by the very commit, is paused with the reason, and has its time left when it goes on."""
+    id = yard.started(BY_CLOCK)
+    put(yard.engine, SetEnabled("checkout", False), now=NOW + HOUR / 2)
+    assert (yard.next_at() or NOW) < NOW
+    yard.pass_time(HOUR / 2)
+    progress = yard.stored(id).release.progress
+
+    assert (State.PAUSED, []) == (progress.state, steps(yard))
+    assert "flag checkout was turned off in production" in progress.note
+    assert "release.paused" == yard.told()[-1]
+    put(yard.engine, SetEnabled("checkout", True), now=NOW + 3 * HOUR)
+    assert 1 == yard.percent()
+    yard.do(id, Act.RESUME, after=3 * HOUR)
+    assert [(NOW + 3.5 * HOUR, 10_000), (NOW + 4.5 * HOUR, 100_000)] == steps(yard)
+
+
+def test_one_that_waits_for_a_guard_is_paused_too(yard: Yard) -> None:
+    """Before a pass has it go on; one that is turned on again at once just goes on."""
+    yard.said = [Judged("errors", Verdict.PASS, evaluation="guard:errors@1")]
+    gates = Gates(minimum_s=60, checks=(Check("errors", passes=1),))
+    id = yard.started(Plan("p", (share(1, gates), share(5, gates), share(100, Gates(manual=True)))))
+    put(yard.engine, SetEnabled("checkout", False))
+    put(yard.engine, SetEnabled("checkout", True))
+    yard.pass_time(HOUR)
+    assert (State.RUNNING, 5) == (yard.state(id), yard.percent())
+    put(yard.engine, SetEnabled("checkout", False))
+    yard.said = [Judged("errors", Verdict.PASS, evaluation="guard:errors@2")]
+    yard.pass_time(2 * HOUR)
+
+    assert (State.PAUSED, 5) == (yard.state(id), yard.percent())
+
+
+def test_what_pauses_no_release(yard: Yard) -> None:
+    """Its own roll-back; and one that is paused already stays as somebody left it."""
+    id = yard.started(BY_CLOCK)
+    yard.do(id, Act.PAUSE)
+    put(yard.engine, SetEnabled("checkout", False))
+    assert State.PAUSED is yard.state(id)
+    assert yard.next_at() is None
+    yard.do(id, Act.ROLL_BACK, target=Target(BackTo.OFF))
+
+    assert State.ROLLED_BACK is yard.state(id)

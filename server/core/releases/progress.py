@@ -40,6 +40,9 @@ BEFORE_START: Final = frozenset({State.CREATED, State.AWAITING_START})
 LIVE: Final = frozenset({State.RUNNING, State.AWAITING_APPROVAL, State.HELD, State.PAUSED})
 """It has begun and has not ended."""
 
+GOING: Final = (State.RUNNING, State.AWAITING_APPROVAL)
+"""It goes on by itself, or would as soon as people agree."""
+
 ENDED: Final = frozenset({State.COMPLETED, State.ROLLED_BACK, State.ABORTED})
 
 
@@ -81,7 +84,6 @@ class Happening(StrEnum):
 
 
 _ALL_BUT_ENDED: Final = BEFORE_START | LIVE
-_GOING: Final = (State.RUNNING, State.AWAITING_APPROVAL)
 
 ARROWS: Final[dict[tuple[State, Happening], State]] = {
     **{(state, Happening.REVISED): State.CREATED for state in BEFORE_START},
@@ -97,13 +99,13 @@ ARROWS: Final[dict[tuple[State, Happening], State]] = {
     (State.RUNNING, Happening.GO_ASKED): State.RUNNING,
     (State.RUNNING, Happening.APPROVAL_ASKED): State.AWAITING_APPROVAL,
     (State.AWAITING_APPROVAL, Happening.APPROVAL_NOT_ASKED): State.RUNNING,
-    **{(state, Happening.ADVANCED): State.RUNNING for state in (*_GOING, State.HELD)},
-    **{(state, Happening.JUMPED): State.RUNNING for state in (*_GOING, State.HELD)},
+    **{(state, Happening.ADVANCED): State.RUNNING for state in (*GOING, State.HELD)},
+    **{(state, Happening.JUMPED): State.RUNNING for state in (*GOING, State.HELD)},
     (State.PAUSED, Happening.ADVANCED): State.PAUSED,
     (State.PAUSED, Happening.JUMPED): State.PAUSED,
-    **{(state, Happening.PAUSED): State.PAUSED for state in (*_GOING, State.HELD)},
+    **{(state, Happening.PAUSED): State.PAUSED for state in (*GOING, State.HELD)},
     **{(state, Happening.RESUMED): State.RUNNING for state in (State.PAUSED, State.HELD)},
-    **{(state, Happening.HELD): State.HELD for state in (*_GOING, State.PAUSED)},
+    **{(state, Happening.HELD): State.HELD for state in (*GOING, State.PAUSED)},
     **{(state, Happening.COMPLETED): State.COMPLETED for state in LIVE},
     **{(state, Happening.ROLLED_BACK): State.ROLLED_BACK for state in LIVE | ENDED},
     **{(state, Happening.RESTARTED): State.RUNNING for state in (State.ROLLED_BACK, State.ABORTED)},

@@ -23,7 +23,7 @@ from server.core.releases.foretelling import Foresight, changes_what_comes, comi
 from server.core.releases.machine import step
 from server.core.releases.patches import Definitions, content_of_move, narrowed
 from server.core.releases.plan import Plan, Subject
-from server.core.releases.progress import ENDED, Event, Happening, Judged, Progress, Release
+from server.core.releases.progress import ENDED, GOING, Act, Command, Event, Happening, Judged, Progress, Release, Tick
 from server.core.releases.timing import next_at
 from server.core.releases.walking import ITSELF, Direction, Move, Outcome, Told
 from server.operations.releases.telling import tell
@@ -32,7 +32,7 @@ from server.operations.writes import Outcome as WriteOutcome
 from server.operations.writes import Write, Writer, Written, may_bypass, written_of
 from server.store.commit import commit_within
 from server.store.flagsets import load_documents
-from server.store.locks import Key, find_lock, give_back_locks, named, take_locks
+from server.store.locks import STOPPED, Key, find_lock, give_back_locks, named, take_locks
 from server.store.mapping import parse_flag
 from server.store.releases import StoredRelease, save_event, save_next_at
 from server.store.saving import Cause
@@ -84,6 +84,10 @@ def happen(
     Errors: Refused for what cannot happen; what policies raise; as `commit`.
     """
     now = by.write.now
+    if stored.next_at == STOPPED and stored.release.progress.state in GOING and isinstance(event, Tick | Judged):
+        current = definitions_of(connection, stored.project, stored.release.plan.subjects())
+        killed = turned_off_by_hand(stored, current)
+        event = Command(Act.PAUSE, ITSELF, killed) if killed else event
     outcome = step(stored.release, event, now)
     if outcome.release is stored.release:
         save_next_at(connection, stored, next_at(stored.release, now, judged_every_s=JUDGED_EVERY_S))

@@ -297,7 +297,7 @@ class Releases:
             current = definitions_of(connection, stored.project, stored.release.plan.subjects())
             killed = turned_off_by_hand(stored, current)
             if killed:
-                event = Command(Act.HOLD, ITSELF, killed)
+                event = Command(Act.PAUSE, ITSELF, killed)
         happen(self.writer, connection, stored, event, by, current)
 
     def _judged(self, connection: Connection, stored: StoredRelease) -> Iterable[Judged]:
