@@ -290,7 +290,8 @@ def cause_of(write: Write, project: str) -> Cause:
     """Who makes a write and why, as its commit tells it."""
     emergency = write.bypass_approval and bool(write.reason.strip())
     key = Key(bypasser=write.principal) if emergency else NO_KEY
-    return Cause(project, write.principal.actor, write.now, write.reason, _cause(write), write.request_id, key)
+    actor, is_kill = write.principal.actor, write.action is Action.KILL
+    return Cause(project, actor, write.now, write.reason, _cause(write), write.request_id, key, is_kill)
 
 
 def may_bypass(write: Write, scope: Scope, needed: str) -> None:

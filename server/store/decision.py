@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from server.core.announcing.naming import announced_type
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems
 from server.core.events import (
@@ -131,7 +132,7 @@ def records(decision: Decision) -> Iterator[Record]:
             yield project_record(event)
         else:
             before, after = _texts(decision, event)
-            yield Record(environment, revision, event.type, event.kind, event.key, before, after)
+            yield Record(environment, revision, event.type, event.kind, event.key, before, after, announced_type(event))
 
 
 def project_record(event: ProjectEvent) -> Record:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, bindparam, exists, select
 
+from server.core.announcing.naming import announced_type
 from server.core.audit import canonical_json
 from server.core.definitions.flagsets import check_flag_set
 from server.core.definitions.problems import Problems, pointer
@@ -131,6 +132,7 @@ def _plan_one(
             definitions[change.key] = definition
     before = near.flag_set
     after = replace(before, flags={**before.flags, **definitions})
+    updated = {key: FlagUpdated(key, before.flags[key], definition) for key, definition in definitions.items()}
     if not found.errors:
         found.add(check_flag_set(after, touched=[("flag", key) for key in definitions]))
     problems.add(
@@ -140,16 +142,20 @@ def _plan_one(
         stored.revision,
         before,
         after,
-        tuple(_record(environment, stored.revision + 1, change, near.config_texts[change.key]) for change in sound),
-        tuple(FlagUpdated(key, before.flags[key], definition) for key, definition in definitions.items()),
+        tuple(
+            _record(environment, stored.revision + 1, change, near.config_texts[change.key], updated.get(change.key))
+            for change in sound
+        ),
+        tuple(updated.values()),
         # A set that is not sound may not even be possible to write out; it is refused.
         count_shared(stored, near, after, changed=() if found.errors else definitions),
     )
 
 
-def _record(environment: str, revision: int, change: SharedChange, config: str) -> Record:
+def _record(environment: str, revision: int, change: SharedChange, config: str, event: FlagUpdated | None) -> Record:
     before, after = FlagText(change.before, config), FlagText(change.after, config)
-    return Record(environment, revision, "flag.updated", "flag", change.key, before.merged, after.merged)
+    announced = FlagUpdated.type if event is None else announced_type(event)
+    return Record(environment, revision, FlagUpdated.type, "flag", change.key, before.merged, after.merged, announced)
 
 
 def _refuse_new_values(change: SharedChange, environments: Sequence[str], problems: Problems) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from server.core.announcing.told import announced_name
 from server.core.audit import AuditEntry
 from server.core.json import Json
 from server.store.announce import Announcement, announce
@@ -77,5 +78,7 @@ def note(connection: Connection, occurrence: Occurrence) -> None:
         "cause": occurrence.cause,
         **occurrence.data,
     }
-    announcement = Announcement(occurrence.environment, occurrence.type, compact(payload), occurrence.at)
+    announcement = Announcement(
+        occurrence.environment, announced_name(occurrence.type), compact(payload), occurrence.at
+    )
     announce(connection, occurrence.project, announcements=[announcement], standing=standing)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, exists
 
 from server.core import references
+from server.core.announcing.naming import killed
 from server.core.audit import AuditEntry
 from server.core.environments import Environment
 from server.core.events import Event
@@ -45,6 +46,9 @@ class Cause:
     key: Key = NO_KEY
     """What it has in hand to change flags that something else moves."""
 
+    is_kill: bool = False
+    """Whether flags are switched off as an emergency, which is told to others as such."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -61,6 +65,8 @@ class Record:
     key: str
     before: str | None
     after: str | None
+    announced: str = ""
+    """What others are told that it is, where that is finer than `type`."""
 
 
 def save_flags(
@@ -287,4 +293,5 @@ def _announcement(cause: Cause, record: Record, *, damaged: Collection[Target]) 
     unsure = (record.kind, record.key) in damaged
     before, after = (None if unsure and parse(text) is None else text for text in (record.before, record.after))
     payload = payload_text(fields, before=before, after=after)
-    return Announcement(record.environment, record.type, payload, cause.now)
+    type_ = record.announced or record.type
+    return Announcement(record.environment, killed(type_) if cause.is_kill else type_, payload, cause.now)

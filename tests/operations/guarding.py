@@ -108,7 +108,7 @@ class House:
         with reading(self.engine) as connection:
             columns = tables.outbox.c
             found = connection.execute(select(columns.type).order_by(columns.sequence)).scalars().all()
-        return [each for each in found if each.startswith(("guard.", "flag.updated"))]
+        return [each for each in found if each.startswith(("guard.", "flag.disabled", "flag.targeting_changed"))]
 
 
 def enabled(house: House, key: str = "checkout") -> bool:

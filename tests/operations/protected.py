@@ -20,6 +20,7 @@ from server.store.audit import list_entries
 from server.store.change_requests import StoredRequest
 from server.store.commit import Part
 from server.store.engine import reading
+from tests.announced import check_announced
 from tests.store.definitions import NOW, flag, new_shop, put, stored
 
 EDITOR: Final = Principal("ann", (Grant(Role.EDIT),))
@@ -112,4 +113,5 @@ def open_house(tmp_path: Path) -> Iterator[House]:
     house = House(engine)
     house.protect(approvals=1)
     yield house
+    check_announced(house.engine)
     engine.dispose()

@@ -21,6 +21,7 @@ from server.operations.writes import Write, Writer
 from server.store import tables
 from server.store.engine import reading
 from server.store.releases import StoredEvent, StoredRelease, find_next_at, read_events, read_release
+from tests.announced import check_announced
 from tests.operations.protected import EDITOR, ask
 from tests.store.definitions import NOW, flag, new_shop, put
 
@@ -121,6 +122,7 @@ def open_yard(tmp_path: Path) -> Iterator[Yard]:
     for environment in ("production", "staging"):
         put(engine, PutFlag(flag(rules=[RULE])), environment=environment)
     yield Yard(engine)
+    check_announced(engine)
     engine.dispose()
 
 

@@ -20,6 +20,7 @@ from server.operations.asof import AsOf, Moments, answer_of
 from server.operations.history import Place, When
 from server.store.engine import reading
 from server.store.flagsets import read_flag_set
+from tests.announced import check_announced
 from tests.laws.sizes import tried
 from tests.store.definitions import NOW, flag, new_shop, put, segment
 from tests.strategies import UNITS, contexts, flag_sets
@@ -56,6 +57,7 @@ def lived(tmp_path: Path) -> Iterator[Engine]:
     ):
         put(engine, *changes, now=hours(number), reason=f"step {number}")
     yield engine
+    check_announced(engine)
     engine.dispose()
 
 

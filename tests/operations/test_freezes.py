@@ -17,6 +17,7 @@ from server.operations.writes import Write, Writer, Written
 from server.store.audit import list_entries
 from server.store.commit import Part
 from server.store.engine import reading
+from tests.announced import check_announced
 from tests.store.definitions import NOW, at, flag, new_shop, put
 
 WINDOW = FreezeWindow(NOW - timedelta(days=1), NOW + timedelta(days=1), "Holidays")
@@ -31,6 +32,7 @@ def frozen(tmp_path: Path) -> Iterator[Engine]:
         put(engine, PutFlag(flag()), environment=name)
     put(engine, UpdateEnvironment(freeze_windows=(WINDOW,)))
     yield engine
+    check_announced(engine)
     engine.dispose()
 
 

@@ -32,7 +32,7 @@ def test_a_breach_switches_the_flag_off(house: House) -> None:
 
     assert not enabled(house)
     assert ["", "rolled_back"] == house.outcomes()
-    assert ["guard.created", "guard.breached", "flag.updated", "guard.rolled_back"] == house.events()[-4:]
+    assert ["guard.created", "guard.breached", "flag.disabled", "guard.rolled_back"] == house.events()[-4:]
     with reading(house.engine) as connection:
         entry = next(each for each in list_entries(connection, project="shop") if each.action == "flag.updated")
         verify_chain(connection, project="shop")

@@ -80,7 +80,7 @@ def test_what_was_missed_is_told_in_order(shop: Engine) -> None:
 
     hours = [("flag.updated", 0), ("flag.updated", 1), ("flag.rule_ended", 2)]
     assert [(type_, T0 + hour * HOUR) for type_, hour in hours] == [(type_, at_) for type_, at_, _ in told(shop)]
-    assert ["flag.updated", "flag.updated", "flag.rule_ended"] == announced(shop)[-3:]
+    assert ["flag.targeting_changed", "flag.targeting_changed", "flag.rule_ended"] == announced(shop)[-3:]
     assert None is next_at(Timelines(shop))
 
 

@@ -18,6 +18,7 @@ from server.operations.writes import Outcome, Write, Writer
 from server.store.commit import Part
 from server.store.engine import reading
 from server.store.environments import read_environment
+from tests.announced import check_announced
 from tests.store.definitions import NOW, flag, new_shop, put
 
 
@@ -26,6 +27,7 @@ def shop(tmp_path: Path) -> Any:
     """A database with project shop."""
     engine = new_shop(tmp_path)
     yield engine
+    check_announced(engine)
     engine.dispose()
 
 

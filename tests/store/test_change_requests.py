@@ -158,10 +158,10 @@ def test_every_step_is_announced(shop: Engine) -> None:
     _go_on(shop, _opened(shop, "cr_1"), Happening.COMPLETED)
     with reading(shop) as connection:
         columns = tables.outbox.c
-        query = select(columns.type, columns.payload).where(columns.type.startswith("change-request."))
+        query = select(columns.type, columns.payload).where(columns.type.startswith("change_request."))
         rows = connection.execute(query.order_by(columns.sequence)).all()
 
-    assert ["change-request.opened", "change-request.completed"] == [row[0] for row in rows]
+    assert ["change_request.opened", "change_request.completed"] == [row[0] for row in rows]
     assert ("cr_1", "approved", ["bob"]) == tuple(
         json.loads(rows[1][1])[name] for name in ("key", "state", "approvals")
     )

@@ -1,0 +1,1 @@
+"""What is told to others: the types of events, and the data that each carries."""
