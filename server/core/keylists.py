@@ -119,7 +119,8 @@ def key_list(keys: Iterable[str]) -> KeyList:
 
 def pack(keys: Iterable[bytes]) -> Chunk:
     """A chunk of keys that belong into one."""
-    ordered = sorted(set(keys))
+    # In the order in which they come: a chunk's keys and a few more are sorted already but for those few.
+    ordered = sorted(dict.fromkeys(keys))
     packed = _MARK + _MARK.join(ordered) + _MARK if ordered else b""
     return Chunk(packed, len(ordered), len(packed), hashlib.sha256(packed).digest())
 
