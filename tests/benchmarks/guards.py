@@ -3,9 +3,6 @@
 import http.server
 import json
 import queue
-import shutil
-import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -22,6 +19,7 @@ from protos.flagstaff.v1 import metrics_pb2 as metrics
 from protos.flagstaff.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from protos.flagstaff.v1.guards_pb2_grpc import GuardServiceStub
 from protos.flagstaff.v1.metrics_pb2_grpc import MetricServiceStub
+from tests import prometheus
 from tests.benchmarks.figures import LOWER, Figure, Goal, Say, Spread
 from tests.benchmarks.processes import HOST, import_document, serve
 
@@ -166,27 +164,11 @@ def _scraped() -> Iterator[str]:
 @contextmanager
 def _prometheus(folder: Path, scraped: str) -> Iterator[str]:
     """The address of a Prometheus that looks each second; "" where there is none."""
-    program = shutil.which("prometheus")
-    if program is None:
+    if prometheus.program() is None:
         yield ""
         return
-    target = scraped.removeprefix("http://")
-    scrape = {"job_name": "a", "static_configs": [{"targets": [target]}]}
-    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}
-    # JSON is YAML, too.
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    listen = ["--storage.tsdb.path", str(folder / "prometheus"), f"--web.listen-address={HOST}:{port}"]
-    process = subprocess.Popen(
-        [program, f"--config.file={folder}/prometheus.yml", *listen],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    yield f"http://{HOST}:{port}"
-    process.terminate()
-    process.wait(30)
+    with prometheus.running(folder, target=scraped.removeprefix("http://")) as url:
+        yield url
 
 
 def _p99(values: list[float]) -> Spread:

@@ -2,17 +2,12 @@
 
 import http.server
 import json
-import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -21,6 +16,7 @@ from server.core.guards.guards import Guard, Method
 from server.core.guards.providers import Provider, ProviderKind
 from server.core.guards.verdicts import Arm, Summary
 from server.live.providers import BODY_BYTES_MAX, HttpProviders
+from tests import prometheus as real_prometheus
 
 NOW: Final = datetime(2026, 11, 25, tzinfo=UTC)
 GUARD: Final = Guard("errors", "production", provider="ours", query="/errors#/rate", high=1)
@@ -119,42 +115,9 @@ def test_nobody_there_is_told() -> None:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prometheus with nothing to scrape."""
-    program = shutil.which("prometheus")
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no prometheus; scripts/_environment.sh installs it")
-        pytest.skip("there is no prometheus; apt-get install prometheus")
-    directory: Path = tmp_path_factory.mktemp("prometheus")
-    (directory / "prometheus.yml").write_text("global: {scrape_interval: 1s}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            program,
-            f"--config.file={directory}/prometheus.yml",
-            f"--storage.tsdb.path={directory}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    _wait(lambda: urllib.request.urlopen(f"{url}/-/ready", timeout=5).status == 200)
-    yield url
-    process.terminate()
-    process.wait(30)
-
-
-def _wait(ready: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            if ready():
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("it did not begin within a minute")
+    real_prometheus.require()
+    with real_prometheus.running(tmp_path_factory.mktemp("prometheus")) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
