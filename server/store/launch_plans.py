@@ -338,6 +338,8 @@ def _told(stored: StoredPlan, step: Step) -> Occurrence:
         data["dueAt"] = step.due_at.isoformat()
         data["lagMs"] = int((step.at - step.due_at).total_seconds() * 1_000)
         cause = f"plan:{stored.id}@{step.due_at.isoformat()}"
+    if step.happening is Happening.EXECUTED:
+        data["appliedAt"] = step.at.isoformat()
     if step.revisions is not None:
         data["revisions"] = dict(step.revisions)
     happened = step.happening.value.replace("-", "_")

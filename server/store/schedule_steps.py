@@ -85,10 +85,13 @@ def keep_step(connection: Connection, about: About, step: Step, *, request_id: s
         "title": about.title,
         "environments": environments,
         "dueAt": _text(progress.due_at),
-        "instant": _text(step.instant),
+        "instant": _text(step.instant or progress.due_at),
+        "willRetry": progress.due_at is not None,
         "contentNumber": progress.content_number,
         "runCount": progress.run_count,
     }
+    if step.happening is Happening.EXECUTED:
+        told["appliedAt"] = _text(step.at)
     if is_outcome and step.instant is not None:
         told["lagMs"] = max(0, (step.at - step.instant) // timedelta(milliseconds=1))
     if step.conflicts:

@@ -10,6 +10,7 @@ import pytest
 from server.core.errors import InvalidDefinition, Refused
 from server.core.releases.plan import External, Gates, OnTimeout, Plan
 from server.core.releases.progress import Act, State
+from tests.announced import announced, check_announced
 from tests.operations.protected import EDITOR, ask
 from tests.operations.releasing import HOUR, Yard, open_yard, share
 from tests.store.definitions import NOW
@@ -105,6 +106,25 @@ def test_a_word_that_comes_late(yard: Yard) -> None:
     yard.do(id, Act.RESUME, after=3 * HOUR)
 
     assert 50 == yard.percent()
+
+
+def test_who_is_asked_is_told(yard: Yard) -> None:
+    """By name, with the instant from when on silence is an answer; also where that is at once."""
+    yard.started(asking(External("ci", 600.0), External("legal, and finance", 7200.0)))
+    yard.pass_time(HOUR)
+    told = [data for type_, data in announced(yard.engine) if type_ == "release.go_asked"]
+    assert [(["ci", "legal, and finance"], "2026-01-01T13:10:00+00:00")] == [(x["asked"], x["answer_by"]) for x in told]
+    assert {"checkout"} == {each["flag_key"] for each in told}
+
+
+def test_silence_that_is_an_answer_at_once(yard: Yard) -> None:
+    """It is asked, and goes on."""
+    yard.started(asking(External("ci", 0.0, OnTimeout.GO)))
+    yard.pass_time(HOUR)
+    told = [data for type_, data in announced(yard.engine) if type_ == "release.go_asked"]
+
+    assert (50, [["ci"]]) == (yard.percent(), [each["asked"] for each in told])
+    check_announced(yard.engine)
 
 
 def test_nobody_answers_for_whom_nobody_asks(yard: Yard) -> None:

@@ -18,6 +18,7 @@ from server.core.releases.progress import Act
 from server.operations.guards.releasing import judgements
 from server.store.audit import list_entries, verify_chain
 from server.store.engine import reading
+from tests.announced import announced
 from tests.operations.guarding import ERRORS, ON_ALERT, OPERATOR, POLICY, House, enabled
 from tests.operations.launch_plans.planned import fill, make, usual
 from tests.operations.releasing import Yard, share
@@ -33,6 +34,11 @@ def test_a_breach_switches_the_flag_off(house: House) -> None:
     assert not enabled(house)
     assert ["", "rolled_back"] == house.outcomes()
     assert ["guard.created", "guard.breached", "flag.disabled", "guard.rolled_back"] == house.events()[-4:]
+    _, data = announced(house.engine)[-1]
+    assert ("safe", "errors", "", "errors", 300.0) == (
+        *(data["policy_id"], data["guard_id"], data["signal"], data["metric"], data["window_s"]),
+    )
+    assert data["value"] > data["threshold"] > 0
     with reading(house.engine) as connection:
         entry = next(each for each in list_entries(connection, project="shop") if each.action == "flag.updated")
         verify_chain(connection, project="shop")

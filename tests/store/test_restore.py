@@ -29,6 +29,7 @@ from server.store.engine import open_engine, reading
 from server.store.environments import list_environments
 from server.store.restore import EVENT, Restored, restore
 from server.store.tables import Base
+from tests.announced import check_announced
 from tests.store.definitions import (
     behind_our_back,
     database,
@@ -95,6 +96,7 @@ def test_everything_comes_back(shop: Engine, target: Engine) -> None:
     assert (stored(shop).flags, stored(shop).segments) == (stored(target).flags, stored(target).segments)
     for table in ("revision", "audit_entry", "outbox"):
         assert set(_rows(shop)[table]) <= set(_rows(target)[table])
+    check_announced(target)
     with reading(target) as connection:
         assert [] == verify_chain(connection, project="shop")
         newest = list_entries(connection, project="shop", limit=2)

@@ -25,6 +25,7 @@ from server.store.tokens import (
     note_used,
     read_token,
 )
+from tests.announced import announced, check_announced
 from tests.store.definitions import NOW
 
 WHY: Final = Cause("", "ann", NOW, "because", "", "r1")
@@ -78,6 +79,9 @@ def test_each_change_has_an_audit_entry(shop: Engine) -> None:
         assert actions == [each.action for each in entries]
         assert ("ann", "because", "r1") == (entries[0].actor, entries[0].reason, entries[0].request_id)
         assert "digest" not in f"{entries}".replace("document", "")
+    check_announced(shop)
+    told = [(type_, data["token_id"]) for type_, data in announced(shop) if type_.startswith("token.")]
+    assert [("token.created", "a"), ("token.revoked", "a"), ("token.created", "b")] == told
 
 
 def test_tokens_are_listed_by_place(shop: Engine) -> None:

@@ -16,6 +16,7 @@ CHANGES_MAX: Final = 20
 CHANGE_CHARS_MAX: Final = 500
 """Of each value in a difference."""
 
+NAME_CHARS_MAX: Final = 100
 _USERS: Final = ("/targets", "/keys", "/keyList")
 """Parts of a document that name users, whose differences are told by their number alone."""
 
@@ -28,6 +29,7 @@ _LISTED: Final = Field("changes", Shape.CHANGES, f"the first {CHANGES_MAX} diffe
 
 FLAG_FIELDS: Final = (
     Field("flag_key", Shape.TEXT, "the flag"),
+    Field("flag_name", Shape.TEXT, "the first line of its description, or else its key"),
     Field("flag_type", Shape.TEXT, "boolean, string, integer, float or object"),
     Field("flag_kind", Shape.TEXT, "release, experiment, operational or permission"),
     Field("owner", Shape.TEXT, "whose it is"),
@@ -57,6 +59,16 @@ SEGMENT_FIELDS: Final = (
     *_CHANGES,
     _LISTED,
 )
+TOKEN_FIELDS: Final = (
+    Field("token_id", Shape.TEXT, "the token; never its secret"),
+    Field("name", Shape.TEXT, "what it is called"),
+    Field("created_by", Shape.TEXT, "who made it"),
+    Field("expires_at", Shape.INSTANT, "when it ends by itself", nullable=True),
+    Field("revoked_at", Shape.INSTANT, "when somebody ended it", nullable=True),
+    Field("replaced_by", Shape.TEXT, "the token that takes its place; empty for none"),
+    *_CHANGES[1:],
+    Field("roles", Shape.TEXTS, "what it may do, and where"),
+)
 PLACE_FIELDS: Final = (
     Field("key", Shape.TEXT, "its key"),
     Field("name", Shape.TEXT, "what it is called"),
@@ -82,9 +94,13 @@ _FIRES: Final[Mapping[str, str]] = {
     "environment.created": "An environment is there.",
     "environment.updated": "Its settings are other ones.",
     "environment.deleted": "It is gone, with its flags.",
+    "environment.restored": "A backup was restored: everything in it may be another.",
     "project.created": "A project is there.",
     "project.updated": "It is called or described differently.",
     "project.deleted": "It is gone.",
+    "token.created": "A token was made.",
+    "token.revoked": "A token was ended.",
+    "token.rotated": "A token was replaced by another.",
 }
 
 
@@ -108,6 +124,7 @@ def flag_data(payload: Mapping[str, Any]) -> dict[str, Json]:
     moved = _moved_share(before, after)
     return {
         "flag_key": payload["key"],
+        "flag_name": _text(now, "description").strip().partition("\n")[0][:NAME_CHARS_MAX] or payload["key"],
         "flag_type": _text(now, "type"),
         "flag_kind": _text(now, "kind") or FlagKind.RELEASE.value,
         "owner": _text(now, "owner"),
@@ -148,6 +165,22 @@ def place_data(payload: Mapping[str, Any]) -> dict[str, Json]:
         "name": _text(now, "name"),
         **_changes(kind, payload),
         "changes": _listed(kind, payload),
+    }
+
+
+def token_data(payload: Mapping[str, Any]) -> dict[str, Json]:
+    """What is told of a token."""
+    now = _document(payload, "after")
+    return {
+        "token_id": payload["key"],
+        "name": _text(now, "name"),
+        "created_by": _text(now, "createdBy"),
+        "expires_at": now.get("expiresAt"),
+        "revoked_at": now.get("revokedAt"),
+        "replaced_by": _text(now, "replacedBy"),
+        "reason": payload.get("reason", ""),
+        "cause": payload.get("cause", ""),
+        "roles": _texts(now.get("roles")),
     }
 
 
@@ -220,6 +253,7 @@ def _shares(document: Mapping[str, Any]) -> dict[str, float]:
 _BY_KIND: Final[Mapping[str, tuple[tuple[Field, ...], Data]]] = {
     "flag": (FLAG_FIELDS, flag_data),
     "segment": (SEGMENT_FIELDS, segment_data),
+    "token": (TOKEN_FIELDS, token_data),
 }
 _HEAD: Final = {"revision": 812, "reason": "nobody complained at 10 %", "cause": "release:rl_5f1c0a9b2e#3"}
 _EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -251,6 +285,13 @@ _EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "kind": "environment",
         "before": {"name": "Production", "critical": False},
         "after": {"name": "Production", "critical": True},
+    },
+    "token": {
+        **_HEAD,
+        "key": "k3Jd92Lq",
+        "kind": "token",
+        "before": None,
+        "after": {"name": "ci", "createdBy": "cli:root", "expiresAt": None, "roles": ["edit shop/production"]},
     },
     "project": {**_HEAD, "key": "shop", "kind": "project", "before": None, "after": {"name": "The shop"}},
 }

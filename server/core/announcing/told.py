@@ -8,6 +8,7 @@ from server.core.announcing.fields import EventType, Field, Shape
 from server.core.json import Json
 
 _TEXT, _INTEGER, _NUMBER, _INSTANT, _TEXTS = Shape.TEXT, Shape.INTEGER, Shape.NUMBER, Shape.INSTANT, Shape.TEXTS
+_BOOLEAN: Final = Shape.BOOLEAN
 _EMPTY: Final[Mapping[Shape, Json]] = {Shape.TEXT: "", Shape.INTEGER: 0, Shape.NUMBER: 0.0, Shape.BOOLEAN: False}
 _LISTS: Final = (Shape.TEXTS, Shape.CHANGES)
 
@@ -105,9 +106,11 @@ SCHEDULES: Final = Group(
         ("schedule_id", "key", _TEXT, "the schedule"),
         ("title", "title", _TEXT, "what it is called"),
         ("state", "state", _TEXT, "its state after this"),
-        ("due_at", "dueAt", _INSTANT, "when it is due next"),
-        ("instant", "instant", _INSTANT, "the instant that this is about"),
+        ("due_at", "instant", _INSTANT, "the instant that this is about"),
+        ("applied_at", "appliedAt", _INSTANT, "when its change was made"),
         ("lag_ms", "lagMs", _INTEGER, "by how much it was late"),
+        ("next_at", "dueAt", _INSTANT, "when it is due next"),
+        ("will_retry", "willRetry", _BOOLEAN, "whether there is a further instant"),
         ("run_count", "runCount", _INTEGER, "how often it has been executed"),
         ("content_number", "contentNumber", _INTEGER, "counts the contents that it had"),
         ("conflict", "conflict", _TEXT, "what kind of thing stood in its way"),
@@ -116,7 +119,7 @@ SCHEDULES: Final = Group(
         ("lines", "changes", _TEXTS, "what it would change, line by line"),
         _REVISIONS,
     ),
-    frozenset({"due_at", "instant", "lag_ms"}),
+    frozenset({"due_at", "applied_at", "lag_ms", "next_at"}),
 )
 RELEASES: Final = Group(
     "release.",
@@ -148,6 +151,7 @@ RELEASES: Final = Group(
         ("name", "name", _TEXT, "what it is called"),
         ("state", "state", _TEXT, "its state after this"),
         ("release_kind", "releaseKind", _TEXT, "progressive, canary or blue-green"),
+        ("flag_key", "flagKey", _TEXT, "the flag that it moves; empty where it moves several"),
         ("from_step", "fromStep", _INTEGER, "the step before; 0 before the first"),
         ("step", "toStep", _INTEGER, "the step now"),
         ("steps_total", "stepCount", _INTEGER, "how many steps there are"),
@@ -156,13 +160,22 @@ RELEASES: Final = Group(
         ("to_percent", "toPercent", _NUMBER, "the largest share now"),
         ("next_at", "nextAt", _INSTANT, "when it is looked at again"),
         ("projected_end", "projectedEnd", _INSTANT, "when it is complete if nothing holds it up"),
+        ("duration_s", "durationS", _INTEGER, "how many seconds since it began"),
+        ("guard_id", "guard", _TEXT, "the guard whose word led to it; empty for none"),
+        ("metric", "metric", _TEXT, "what that guard watches: a metric's key, or a query"),
+        ("value", "value", _NUMBER, "what it measured"),
+        ("threshold", "threshold", _NUMBER, "the limit that this was held against"),
+        ("answer_by", "answerBy", _INSTANT, "when somebody is asked: from when on silence is an answer"),
         ("text", "text", _TEXT, "what happened, in a sentence"),
+        ("asked", "asked", _TEXTS, "who is asked, by the names that an answer takes"),
         ("flags", "flags", _TEXTS, "`<environment>/<flag>` that it moves"),
         ("evidence", "evidence", _TEXTS, "what each gate said"),
         ("steps", "steps", _TEXTS, "what each step does; when it is planned"),
         _REVISIONS,
     ),
-    frozenset({"from_percent", "to_percent", "next_at", "projected_end"}),
+    frozenset(
+        {"from_percent", "to_percent", "next_at", "projected_end", "duration_s"} | {"value", "threshold", "answer_by"}
+    ),
 )
 PLANS: Final = Group(
     "plan.",
@@ -193,6 +206,7 @@ PLANS: Final = Group(
         ("zone", "zone", _TEXT, "its time zone"),
         ("next_at", "nextAt", _INSTANT, "when something is due next"),
         ("due_at", "dueAt", _INSTANT, "the instant that this is about"),
+        ("applied_at", "appliedAt", _INSTANT, "when its items were made"),
         ("lag_ms", "lagMs", _INTEGER, "by how much it was late"),
         ("check", "check", _TEXT, "the go/no-go check that this is about"),
         ("text", "text", _TEXT, "what happened, in a sentence"),
@@ -201,7 +215,7 @@ PLANS: Final = Group(
         ("environments", "environments", _TEXTS, "where they change something"),
         _REVISIONS,
     ),
-    frozenset({"next_at", "due_at", "lag_ms"}),
+    frozenset({"next_at", "due_at", "applied_at", "lag_ms"}),
 )
 _MEASURED: Final = (
     ("verdict", "verdict", _TEXT, "pass, fail, inconclusive, no_data or error"),
@@ -241,7 +255,10 @@ ACTS: Final = Group(
         ("policy_id", "key", _TEXT, "the roll-back policy"),
         ("mode", "mode", _TEXT, "enforce or shadow"),
         ("trigger", "trigger", _TEXT, "what kind of trigger it was"),
-        ("guard_id", "name", _TEXT, "the guard, signal or heartbeat that it was"),
+        ("guard_id", "guard", _TEXT, "the guard that it was; empty for none"),
+        ("signal", "signal", _TEXT, "the signal or heartbeat that it was; empty for none"),
+        ("metric", "metric", _TEXT, "what the guard watches: a metric's key, or a query"),
+        ("window_s", "window_s", _NUMBER, "over how many seconds"),
         ("aim", "aim", _TEXT, "to what it goes back"),
         ("reach", "reach", _TEXT, "what kind of thing it takes back"),
         ("flag_key", "flag", _TEXT, "what it takes back, by its key"),
@@ -250,7 +267,7 @@ ACTS: Final = Group(
         ("action_taken", "action_taken", _TEXT, "what was done"),
         *_MEASURED,
     ),
-    _MEASURED_NULLS,
+    _MEASURED_NULLS | {"window_s"},
 )
 GUARDS: Final = Group(
     "guard.",

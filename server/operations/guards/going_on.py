@@ -14,7 +14,7 @@ from server.core.guards.verdicts import Judgement, Verdict
 from server.operations.guards.rolling_back import TakenBack, bring_again, minute, take_back
 from server.operations.writes import Writer
 from server.store.guard_evaluations import Evaluation, keep_evaluation, next_number
-from server.store.guards import Judged, StoredGuard, restart_guards, save_judged
+from server.store.guards import Judged, StoredGuard, read_guard, restart_guards, save_judged
 from server.store.occurrences import Occurrence, note
 from server.store.releases import hasten
 from server.store.rollback_policies import StoredPolicy, policies_about, save_policy
@@ -121,7 +121,7 @@ def _carry_out(
         type=f"{GUARD}.{told.outcome}",
         actor=f"{GUARD}:{stored.policy.key}",
         at=event.at,
-        data=_data(stored, decision, told, event, judgement),
+        data={**_data(stored, decision, told, event, judgement), **_source(connection, stored, event)},
         reason=told.text,
         cause=_cause(stored, told.number),
     )
@@ -224,7 +224,6 @@ def _data(
         "policy": policy.key,
         "mode": policy.mode.value,
         "trigger": trigger,
-        "name": event.name,
         "aim": policy.aim.value,
         "reach": policy.reach.kind.value,
         "flag": policy.reach.key,
@@ -232,6 +231,19 @@ def _data(
         "evaluation": told.number,
         "action_taken": told.outcome,
         **({} if judgement is None else _measured(judgement)),
+    }
+
+
+def _source(connection: Connection, stored: StoredPolicy, event: Event) -> dict[str, Any]:
+    """What made it act: a guard with what that watches, or a name that somebody outside gave."""
+    if event.happening is not Happening.JUDGED:
+        return {"guard": "", "signal": event.name}
+    guard = read_guard(connection, stored.project, event.name).guard
+    return {
+        "guard": guard.key,
+        "signal": "",
+        "metric": guard.metric or guard.query,
+        "window_s": guard.window_s,
     }
 
 

@@ -121,7 +121,15 @@ def happen(
         request_id=by.write.request_id,
     )
     for told in outcome.told:
-        tell(connection, after, told, actor=told.actor or stored.holder, cause=cause, revisions=written.revisions)
+        tell(
+            connection,
+            after,
+            told,
+            actor=told.actor or stored.holder,
+            cause=cause,
+            revisions=written.revisions,
+            event=event,
+        )
     if after.release.progress.state in ENDED:
         give_back_locks(connection, stored.project, holder=stored.holder)
     return Went(after, written, outcome.told)

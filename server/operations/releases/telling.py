@@ -1,15 +1,18 @@
 """Tell what happened to a release: in the audit trail, and in the outbox."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import Connection
 
+from server.core.errors import NotFound
 from server.core.json import Json
-from server.core.releases.progress import Happening, Release
+from server.core.releases.progress import Event, Happening, Judged, Release
 from server.core.releases.recipes import describe_patch, shares_of
 from server.core.releases.timing import projected_end
 from server.core.releases.walking import Told
+from server.store.guards import read_guard
 from server.store.occurrences import Occurrence, note
 from server.store.releases import KIND, StoredRelease
 
@@ -47,8 +50,9 @@ def tell(
     actor: str,
     cause: str,
     revisions: Mapping[str, int],
+    event: Event | None = None,
 ) -> None:
-    """Keep one thing that happened; nothing of what is for the log alone."""
+    """Keep one thing that happened because of an event; nothing of what is for the log alone."""
     type_ = TYPES.get(told.happening)
     if type_ is None:
         return
@@ -62,7 +66,7 @@ def tell(
             type_,
             actor,
             stored.updated_at,
-            _data(stored, told, revisions),
+            {**_data(stored, told, revisions), **_judged(connection, stored, event), **_asked(stored, told)},
             environment=environments[0] if len(environments) == 1 else "",
             reason=told.text,
             cause=cause,
@@ -73,9 +77,11 @@ def tell(
 def _data(stored: StoredRelease, told: Told, revisions: Mapping[str, int]) -> dict[str, Json]:
     release = stored.release
     plan, progress = release.plan, release.progress
-    end = projected_end(release, stored.updated_at)
+    end, subjects, since = projected_end(release, stored.updated_at), plan.subjects(), progress.started_at
     return {
         "name": plan.name,
+        "flagKey": subjects[0][1] if len({flag for _, flag in subjects}) == 1 else "",
+        "durationS": None if since is None else int((stored.updated_at - since).total_seconds()),
         "state": progress.state.value,
         "releaseKind": plan.kind.value,
         "fromStep": told.from_step + 1,
@@ -87,11 +93,37 @@ def _data(stored: StoredRelease, told: Told, revisions: Mapping[str, int]) -> di
         "nextAt": None if stored.next_at is None else stored.next_at.isoformat(),
         "projectedEnd": None if end.at is None else end.at.isoformat(),
         "text": told.text,
-        "flags": [f"{environment}/{flag}" for environment, flag in plan.subjects()],
+        "flags": [f"{environment}/{flag}" for environment, flag in subjects],
         "revisions": dict(revisions),
         "evidence": [each.text for each in told.gates],
         **(_planned(release) if told.happening in (Happening.CREATED, Happening.REVISED) else {}),
     }
+
+
+def _judged(connection: Connection, stored: StoredRelease, event: Event | None) -> dict[str, Json]:
+    """Whose word it came of, if a guard's."""
+    if not isinstance(event, Judged):
+        return {}
+    try:
+        guard = read_guard(connection, stored.project, event.guard).guard
+    except NotFound:
+        # It was taken away meanwhile; what it said stays said.
+        metric = ""
+    else:
+        metric = guard.metric or guard.query
+    return {"guard": event.guard, "metric": metric, "value": event.value, "threshold": event.threshold}
+
+
+def _asked(stored: StoredRelease, told: Told) -> dict[str, Json]:
+    """Whom a step asks now, and how long they have."""
+    if told.happening is not Happening.GO_ASKED:
+        return {}
+    waiting = {each.name for each in stored.release.progress.externals if each.asked_at == stored.updated_at}
+    externals = stored.release.plan.steps[told.to_step].gates.externals
+    # Whose silence was an answer at once is asked no more, and was asked all the same.
+    asked = [each for each in externals if each.name in waiting] or externals
+    first_at = stored.updated_at + timedelta(seconds=min(each.timeout_s for each in asked))
+    return {"asked": [each.name for each in asked], "answerBy": first_at.isoformat()}
 
 
 def _planned(release: Release) -> dict[str, Json]:

@@ -22,6 +22,7 @@ from server.scheduling.launch_plans import DueLaunchPlans
 from server.store.engine import reading, writing
 from server.store.launch_plans import first_plan_at
 from server.store.locks import take_locks
+from tests.announced import check_announced
 from tests.operations.launch_plans.planned import (
     APPROVER,
     EDITOR,
@@ -52,6 +53,7 @@ def shop(tmp_path: Path) -> Iterator[Engine]:
     with database(tmp_path, "sqlite", shop=True) as engine:
         fill(engine)
         yield engine
+        check_announced(engine)
 
 
 @pytest.fixture(params=KINDS)
@@ -60,6 +62,7 @@ def shops(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
     with database(tmp_path, request.param, shop=True) as engine:
         fill(engine)
         yield engine
+        check_announced(engine)
 
 
 def _next_at(engine: Engine) -> object:

@@ -28,6 +28,7 @@ from server.store.commit import Part
 from server.store.engine import reading
 from server.store.schedule_steps import StoredStep
 from server.store.schedules import first_wake_at
+from tests.announced import check_announced
 from tests.operations.protected import EDITOR, READER, ask
 from tests.store.definitions import NOW, database, flag, put, stored
 
@@ -115,6 +116,7 @@ def open_scheduled(tmp_path: Path, kind: str = "sqlite") -> Iterator[Shop]:
     with database(tmp_path, kind, shop=True) as engine:
         put(engine, PutFlag(flag(enabled=False)))
         yield Shop(engine)
+        check_announced(engine)
 
 
 def every_hour(**options: Any) -> Recurrence:

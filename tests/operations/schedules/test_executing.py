@@ -18,6 +18,7 @@ from server.operations.schedules.executing import BATCH_MAX, Executing
 from server.operations.schedules.plans import Plan
 from server.operations.writes import Writer
 from server.store.commit import Part
+from tests.announced import announced
 from tests.operations.protected import APPROVER, EDITOR, ask
 from tests.operations.schedules.scheduled import HOUR, OFF, ON, Shop, every_hour, open_scheduled
 from tests.store.definitions import KINDS, NOW, another, behind_our_back, flag, put, stored
@@ -55,6 +56,10 @@ def test_at_its_instant(shop: Shop) -> None:
         entry.cause,
     )
     assert [(Happening.EXECUTED, NOW + HOUR)] == [(each.happening, each.instant) for each in shop.outcomes(id)]
+    _, data = announced(shop.engine)[-1]
+    assert ("2026-01-01T13:00:00+00:00", "2026-01-01T13:00:00+00:00", 0, None, False) == (
+        *(data["due_at"], data["applied_at"], data["lag_ms"], data["next_at"], data["will_retry"]),
+    )
 
 
 def test_many_processes_execute_each_once(shop: Shop) -> None:
