@@ -17,11 +17,12 @@ from statistics import linear_regression
 from typing import Final
 
 from server.store.engine import open_engine
+from server.store.sqlite import SQLite
 from tests.conformance.processes import HOST, FlagSetFile, Server, import_flags, serve_database
 from tests.crash import mixture
 from tests.crash.counted_server import tasks_path
 from tests.crash.proofs import Effort, Results
-from tests.crash.surroundings import Asking, descriptors, resident_mb
+from tests.crash.surroundings import Asking, descriptors, descriptors_of, resident_mb
 
 SECONDS_PER_CYCLE: Final = 3.0
 """With 200 cycles ten minutes, with 12 half a minute."""
@@ -47,6 +48,10 @@ WARMING_MB_MAX: Final = 8.0
 objects in circles lie about."""
 
 SETTLE_S: Final = 30.0
+DATABASE: Final = "flags.db"
+DATABASE_DESCRIPTORS_MAX: Final = 3 * SQLite.CONNECTIONS_MAX
+"""The file, its log and its index for each connection."""
+
 PAUSE_S: Final = 0.02
 """After each question, in each of its threads: the server is used, not at its limit."""
 
@@ -59,6 +64,9 @@ class Remains:
     """Coroutine -> how many tasks run it."""
 
     descriptors: int
+    """But for the database's: its pool opens connections as they are needed, and keeps them."""
+
+    database_descriptors: int
     open_streams: float
     subscribers: float
     series: frozenset[str]
@@ -67,7 +75,7 @@ class Remains:
 def prove(effort: Effort) -> Results:
     """Ask for a while, and compare."""
     results, folder = Results(), Path(effort.directory)
-    database = f"sqlite:///{folder / 'flags.db'}"
+    database = f"sqlite:///{folder / DATABASE}"
     import_flags(folder / "flags.json", FlagSetFile(mixture.document()), database=database)
     server = serve_database(folder, database, module="tests.crash.counted_server")
     engine = open_engine(database)
@@ -141,9 +149,11 @@ def _remains(server: Server) -> Remains:
     with urllib.request.urlopen(f"http://{HOST}:{server.ports.http}/metrics", timeout=30) as reply:
         lines = [line for line in reply.read().decode().splitlines() if not line.startswith("#")]
     figures = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+    of_database = descriptors_of(server.process.pid, server.log.with_name(DATABASE))
     return Remains(
         tasks=_tasks(server.process.pid),
-        descriptors=descriptors(server.process.pid),
+        descriptors=descriptors(server.process.pid) - of_database,
+        database_descriptors=of_database,
         open_streams=sum(value for name, value in figures.items() if "open_streams" in name),
         subscribers=figures["flagstaff_subscribers"],
         series=frozenset(figures),
@@ -167,6 +177,11 @@ def compare(results: Results, before: Remains, *, after: Remains) -> None:
     results.equal("no task is left", {}, more, where="tasks that were fewer before")
     results.check(
         "no descriptor is left", after.descriptors <= before.descriptors, f"{before.descriptors}, {after.descriptors}"
+    )
+    results.check(
+        "the database's descriptors are those of its pool",
+        after.database_descriptors <= DATABASE_DESCRIPTORS_MAX,
+        f"{after.database_descriptors}, at most {DATABASE_DESCRIPTORS_MAX}",
     )
     results.equal("no stream is left open", 0, after.open_streams, where="open streams")
     results.equal("no subscription is left", 0, after.subscribers, where="subscribers")

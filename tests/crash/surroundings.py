@@ -38,6 +38,12 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def descriptors_of(pid: int, path: Path) -> int:
+    """Those that belong to a file, or to files beside it whose names go on: SQLite's log and index."""
+    names = Path(f"/proc/{pid}/fd").iterdir()
+    return sum(os.readlink(name).startswith(str(path)) for name in names if name.is_symlink())
+
+
 def reset_peak(pid: int) -> None:
     """Begin anew with the most memory that a process held. Source: proc(5), clear_refs."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")

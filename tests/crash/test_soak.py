@@ -6,9 +6,20 @@ from typing import Any
 import pytest
 
 from tests.crash.proofs import Results
-from tests.crash.soak import GROWTH_MB_MAX, WARM_SHARE, WARMING_MB_MAX, WHOLE_S, Remains, check_memory, compare
+from tests.crash.soak import (
+    DATABASE_DESCRIPTORS_MAX,
+    GROWTH_MB_MAX,
+    WARM_SHARE,
+    WARMING_MB_MAX,
+    WHOLE_S,
+    Remains,
+    check_memory,
+    compare,
+)
 
-BEFORE = Remains({"serve": 2}, descriptors=20, open_streams=0, subscribers=0, series=frozenset({"up"}))
+BEFORE = Remains(
+    {"serve": 2}, descriptors=20, database_descriptors=6, open_streams=0, subscribers=0, series=frozenset({"up"})
+)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +28,7 @@ BEFORE = Remains({"serve": 2}, descriptors=20, open_streams=0, subscribers=0, se
         {"tasks": {"serve": 3}},
         {"tasks": {"serve": 2, "stream": 1}},
         {"descriptors": 21},
+        {"database_descriptors": DATABASE_DESCRIPTORS_MAX + 1},
         {"open_streams": 1},
         {"subscribers": 1},
         {"series": frozenset({"up", 'calls{flag="a"}'})},
