@@ -105,6 +105,8 @@ def import_file(
         _print(imported, dry_run=dry_run)
     if imported.bucketing_before is not None:
         _warn_bucketing(imported)
+    for each in imported.waiting:
+        typer.echo(f"warning: {each}", err=True)
 
 
 def _run(definitions: "Definitions", wanted: "Wanted", *, database_url: str, dry_run: bool, reason: str) -> "Imported":
@@ -178,5 +180,6 @@ def _described(imported: "Imported", definitions: "Definitions", *, dry_run: boo
         "segments": {outcome: list(keys) for outcome, keys in imported.segments.items()},
         "elsewhere": dict(imported.elsewhere),
         "moved": dict(imported.moved),
+        "waiting": list(imported.waiting),
         "warnings": problems_json(definitions.warnings),
     }

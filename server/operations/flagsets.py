@@ -30,6 +30,7 @@ from server.core.events import EnvironmentUpdated, Event
 from server.core.flagsets import FlagSet
 from server.core.json import Json
 from server.operations.bucketing import moved_users
+from server.operations.touching import touched
 from server.store.commit import commit
 from server.store.engine import reading
 from server.store.environments import find_environment, list_environments, read_environment
@@ -142,6 +143,9 @@ class Imported:
     moved: Mapping[str, int] = field(default_factory=dict)
     """When it changed: by flag, how many of SAMPLE_USERS get another variant."""
 
+    waiting: tuple[str, ...] = ()
+    """What else moves what it changed, or is about to: releases, schedules, launch plans."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
@@ -193,6 +197,9 @@ def import_definitions(
             continue
         elsewhere = committed.elsewhere
         imported = _imported(definitions, stored, committed.events, committed.revision, elsewhere=elsewhere)
+        with reading(engine) as connection:
+            waiting = touched(connection, place.project, {place.key: committed.events})
+        imported = replace(imported, waiting=(*committed.warnings, *waiting))
         if imported.bucketing_before is None:
             return imported
         after, _ = read_stored(engine, project=place.project, environment=place.key)

@@ -27,9 +27,8 @@ from server.core.errors import (
 )
 from server.core.events import Event, ProjectCreated
 from server.core.policies import Permit, needs_approval
-from server.operations.launch_plans.touching import touched_plans
 from server.operations.requesting import content_from, open_request
-from server.operations.schedules.touching import touched_schedules
+from server.operations.touching import touched
 from server.store.change_request_steps import check_known, find_known
 from server.store.change_requests import content_text, read_request
 from server.store.commit import Committed, Part, Seen, commit_all
@@ -154,16 +153,13 @@ class Writer:
         except ApprovalNeeded:
             return self._request(project, parts, write, replace_variants=replace_variants)
         written = written_of(committed, dry_run=write.dry_run)
-        touched = self._touched(project, written)
-        return replace(written, warnings=(*written.warnings, *asking, *touched))
+        return replace(written, warnings=(*written.warnings, *asking, *self._touched(project, written)))
 
     def _touched(self, project: str, written: Written) -> tuple[str, ...]:
-        """What else is to happen by itself to what was changed."""
         if not any(written.events.values()):
             return ()
         with reading(self.engine) as connection:
-            schedules = touched_schedules(connection, project, written.events)
-            return (*schedules, *touched_plans(connection, project, written.events))
+            return touched(connection, project, written.events)
 
     def access(self, write: Write) -> Permit:
         """Who may, and nothing else."""

@@ -116,6 +116,17 @@ class _Simulation:
         return [decode(each, None) for each in self._recent.of(flag_set)[:SIMULATED_CONTEXTS_MAX]]
 
 
+_APPROVED_ITSELF: Final = "it asks for approvals of its own, where its environments do: make it, and have it approved"
+_OWN_WAY: Final = {
+    "LaunchPlan": _APPROVED_ITSELF,
+    "Release": _APPROVED_ITSELF,
+    "Schedule": _APPROVED_ITSELF,
+    "RollbackPolicy": "it goes back to what was served before, which needs no approval",
+    "Guard": "it changes no flag",
+}
+"""What of a request's name tells that nobody proposes it, and what happens in place of that."""
+
+
 def proposed(
     management: Management, given: AnyMessage, principal: Principal
 ) -> tuple[Callable[[Any, Write], object], Any, Write]:
@@ -128,7 +139,8 @@ def proposed(
     found = management.proposable.get(name)
     if found is None:
         known = ", ".join(sorted(each.rpartition(".")[2] for each in management.proposable)) or "none"
-        raise InvalidRequest(f"{name or 'an empty message'} is no write that can be proposed; there are: {known}")
+        own = next((f" ({told})" for noun, told in _OWN_WAY.items() if noun in name), "")
+        raise InvalidRequest(f"{name or 'an empty message'} is no write that can be proposed{own}; there are: {known}")
     inner: Any = parse(found.request, given.value)
     scope = scope_of(inner)
     # As with the write itself: a project's environments are each asked about where they are reached.

@@ -18,6 +18,7 @@ from protos.flagstaff.v1 import common_pb2 as common
 from protos.flagstaff.v1 import environments_pb2 as environments
 from protos.flagstaff.v1 import flags_pb2 as flags
 from protos.flagstaff.v1 import launch_plans_pb2 as messages
+from protos.flagstaff.v1 import releases_pb2 as releases
 from protos.flagstaff.v1 import tokens_pb2 as tokens
 from server.core.access import Action, Grant, Principal, Role
 from server.core.changes import PutFlag
@@ -276,6 +277,7 @@ async def test_specs_that_are_refused(desk: Desk, more: dict[str, Any], told: st
     [
         ([], "/items/0: changes nothing"),
         ([packed(tokens.RevokeTokenRequest(id="x"))], "is no write that can be proposed"),
+        ([packed(releases.StartReleaseRequest(id="x"))], "can be proposed (it asks for approvals of its own"),
         ([packed(flags.EnableFlagsRequest(project="other", environment="e", keys=["k"]))], "about project 'other'"),
         (
             [

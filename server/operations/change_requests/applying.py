@@ -32,6 +32,7 @@ from server.operations.change_requests.steps import (
     outdated,
 )
 from server.operations.requesting import parts_of
+from server.operations.touching import touched
 from server.operations.writes import BYPASS, Write, Writer, cause_of, may_bypass, written_of
 from server.store.change_requests import StoredRequest, content_of, read_request
 from server.store.commit import commit_within
@@ -93,7 +94,9 @@ class Applying:
         text = f"{BYPASS}: {write.reason}" if bypassed else write.reason
         step = Step(Happening.APPLIED, write.principal.actor, write.now, text, revisions=written.revisions)
         applied = replace(request, progress=advance(request.progress, step))
-        return replace(keep(connection, request, applied, step, request_id=write.request_id), written=written)
+        waiting = touched(connection, request.project, written.events)
+        told = replace(written, warnings=(*written.warnings, *waiting))
+        return replace(keep(connection, request, applied, step, request_id=write.request_id), written=told)
 
     def _approvals(self, request: StoredRequest, write: Write, bypassed: list[str]) -> Permit:
         def permit(environment: Environment, events: Sequence[Event]) -> None:
