@@ -47,6 +47,14 @@ ROUND: Final = (
 )
 """What happens in turn; the first five are what the suite has time for."""
 
+STORMS: Final = (2, 4)
+"""Processes of which one after the other is killed, on PostgreSQL, while schedules are made and come due."""
+
+STORM_S: Final = 0.75
+"""Of each storm for each cycle: five minutes of both together with 200 cycles."""
+
+STORM_BATCH: Final = 4
+STORM_BATCH_S: Final = 0.5
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -146,15 +154,18 @@ def prove(effort: Effort) -> Results:
             place = run.made[kind].copy(run.templates[kind], f"cycle-{cycle}")
             _cycle(run, what, place, where=f"{kind}, cycle {cycle} ({what})", many=kind == "postgresql")
             run.results.note("cycles")
+        if "postgresql" in run.made:
+            for count in STORMS:
+                _storm(run, run.made["postgresql"], count=count, duration_s=STORM_S * effort.cycles)
     return run.results
 
 
-def _template(made: Databases) -> Place:
-    place = made.new("template")
+def _template(made: Databases, name: str = "template", *, flag_count: int = FLAGS) -> Place:
+    place = made.new(name)
     engine = open_engine(place.url)
     migrate(engine)
     open_shop(engine)
-    put(engine, *(PutFlag(flag(f"f{number}", enabled=False)) for number in range(FLAGS)))
+    put(engine, *(PutFlag(flag(f"f{number}", enabled=False)) for number in range(flag_count)))
     engine.dispose()
     return place
 
@@ -224,6 +235,37 @@ def _at_random(run: Run, place: Place, *, count: int) -> list[Due]:
     return due
 
 
+def _storm(run: Run, made: Databases, *, count: int, duration_s: float) -> None:
+    """Several at once for long: instants come all the time, and so do kills."""
+    batches = max(1, int(duration_s / STORM_BATCH_S))
+    place = _template(made, f"storm-{count}", flag_count=batches * STORM_BATCH)
+    workers = [Worker(place) for _ in range(count)]
+    due: list[Due] = []
+    try:
+        for worker in workers:
+            worker.wait_ready()
+        end_at = time.monotonic() + duration_s
+        for batch in range(batches):
+            first = batch * STORM_BATCH
+            due += schedule(place, run.chance, count=STORM_BATCH, lead_s=LEAD_S, spread_s=SPREAD_S, first=first)
+            number = run.chance.randrange(count)
+            workers[number].kill()
+            workers[number].close()
+            workers[number] = Worker(place)
+            run.results.note("kills")
+            # A slow machine makes fewer schedules in the same time, and the proof takes no longer.
+            if time.monotonic() > end_at:
+                break
+            time.sleep(run.chance.uniform(0.0, STORM_BATCH_S))
+        _wait(place, due)
+    finally:
+        for worker in workers:
+            worker.close()
+    run.results.note("storms")
+    run.results.note("instants", sum(len(each.instants) for each in due))
+    verify(place, due, run.results, where=f"postgresql, storm of {count} processes")
+
+
 def _asleep(run: Run, place: Place) -> list[Due]:
     """One sleeps while its instants come, another one does its work; then it wakes and must not do it again."""
     with closing(Worker(place)) as sleeper, closing(Worker(place)) as other:
@@ -254,13 +296,15 @@ def _clocks(run: Run, place: Place) -> list[Due]:
     return due
 
 
-def schedule(place: Place, chance: random.Random, *, count: int, lead_s: float, spread_s: float) -> list[Due]:
-    """Make schedules that each turn a flag of its own on, and one that does so twice."""
+def schedule(
+    place: Place, chance: random.Random, *, count: int, lead_s: float, spread_s: float, first: int = 0
+) -> list[Due]:
+    """Make schedules that each turn a flag of its own on, from the flag of number `first` on."""
     engine = open_engine(place.url)
     making = Making(Writer(engine))
     begin = datetime.now(UTC) + timedelta(seconds=lead_s + 0.004 * count)
     due: list[Due] = []
-    for number in range(count):
+    for number in range(first, first + count):
         at = begin + timedelta(seconds=chance.choice((0.0, chance.uniform(0, spread_s))))
         timing = Timing(at=at, grace_s=3_600)
         due.append(_made(making, f"f{number}", timing, [at]))
