@@ -29,6 +29,8 @@ CREATE_HELP: Final = """Watch a metric, or what a provider answers.
 \b
   flagstaff guard create errors --metric errors --flag new-checkout --variant on --high 0.05
   flagstaff guard create slower --metric latency --flag new-checkout --variant on --control-variant off --high 1.2
+  flagstaff guard create orders --metric orders --flag banner --variant sale --control-variant control --low 0.95 \
+    --sample-ratio 1                                     a canary's slices should be as large as each other
   flagstaff guard create 5xx --provider prometheus --query 'sum(rate(errors_total[1m]))' --high 3
 """
 
@@ -98,6 +100,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As policies name it."
 Low = Annotated[float | None, given("--low", "What is less fails; with a control, in multiples of it.")]
 High = Annotated[float | None, given("--high", "What is more fails; with a control, in multiples of it.")]
 SampleMin = Annotated[int | None, given("--sample-min", "Fewer observations never pass.", min=0)]
+SampleRatio = Annotated[
+    float | None,
+    given("--sample-ratio", "Observations that should be to each of the control's: 1 for a canary.", min=0),
+]
 Window = Annotated[float | None, given("--window", "Seconds whose observations are judged.")]
 Interval = Annotated[float | None, given("--interval", "Seconds between two judgements.")]
 
@@ -119,6 +125,7 @@ def create(
     high: High = None,
     margin: Annotated[float, given("--margin", "How far beyond the control's multiple still passes.")] = 0.0,
     sample_min: SampleMin = None,
+    sample_ratio: SampleRatio = None,
     window: Window = None,
     interval: Interval = None,
     stale_after: Annotated[float, given("--stale-after", "Seconds after which an observation is too old.")] = 0.0,
@@ -144,6 +151,7 @@ def create(
         high=high,
         margin=margin,
         sample_min=sample_min or 0,
+        sample_ratio=sample_ratio or 0.0,
         window_s=window or 0.0,
         interval_s=interval or 0.0,
         stale_after_s=stale_after,
@@ -200,6 +208,7 @@ def update(
     low: Low = None,
     high: High = None,
     sample_min: SampleMin = None,
+    sample_ratio: SampleRatio = None,
     window: Window = None,
     interval: Interval = None,
     description: Annotated[str | None, given("--description", "What it is for.")] = None,
@@ -211,6 +220,7 @@ def update(
         "low": low,
         "high": high,
         "sample_min": sample_min,
+        "sample_ratio": sample_ratio,
         "window_s": window,
         "interval_s": interval,
         "description": description,

@@ -21,7 +21,17 @@ GUARD_FIELDS: Final = {
     name: name
     for name in (
         *("metric", "flag", "variant", "control_variant", "provider", "query", "control_query", "method", "low"),
-        *("high", "margin", "sample_min", "window_s", "stale_after_s", "initial_delay_s", "interval_s", "description"),
+        *(
+            "high",
+            "margin",
+            "sample_min",
+            "sample_ratio",
+            "window_s",
+            "stale_after_s",
+            "initial_delay_s",
+            "interval_s",
+            "description",
+        ),
     )
 }
 POLICY_FIELDS: Final = {
@@ -70,6 +80,7 @@ def read_guard_message(given: messages.Guard) -> Guard:
         high=given.high if given.HasField("high") else None,
         margin=given.margin,
         sample_min=given.sample_min,
+        sample_ratio=given.sample_ratio,
         window_s=given.window_s or _GUARD.window_s,
         stale_after_s=given.stale_after_s,
         initial_delay_s=given.initial_delay_s,
@@ -125,6 +136,7 @@ def guard_message(stored: StoredGuard) -> messages.Guard:
         high=guard.high,
         margin=guard.margin,
         sample_min=guard.sample_min,
+        sample_ratio=guard.sample_ratio,
         window_s=guard.window_s,
         stale_after_s=guard.stale_after_s,
         initial_delay_s=guard.initial_delay_s,

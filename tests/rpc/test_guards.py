@@ -104,6 +104,22 @@ async def test_guards_are_kept_as_they_are_asked_for(desk: Desk) -> None:
     assert grpc.StatusCode.NOT_FOUND == (await desk.refused("GetGuard", key="errors"))[0]
 
 
+async def test_a_guard_that_asks_for_even_arms(desk: Desk) -> None:
+    """It is kept with its ratio, which an update may take away."""
+    asked = messages.Guard(key="even", sample_ratio=1, flag="checkout", variant="on", control_variant="off")
+    asked.MergeFrom(messages.Guard(environment="production", metric="errors", high=1.2))
+    asked.method = messages.Guard.METHOD_RATIO_TO_CONTROL
+    made = await desk.call("CreateGuard", messages.GuardResponse, guard=asked)
+    changed = await desk.call(
+        "UpdateGuard",
+        messages.GuardResponse,
+        guard=messages.Guard(key="even"),
+        update_mask={"paths": ["sample_ratio"]},
+    )
+
+    assert (1, 0) == (made.guard.sample_ratio, changed.guard.sample_ratio)
+
+
 async def test_policies_are_kept_as_they_are_asked_for(desk: Desk) -> None:
     """Armed, changed by a mask, turned off, armed again, deleted."""
     made = await desk.make()
@@ -226,6 +242,12 @@ async def test_watching(desk: Desk) -> None:
             {"guard": {"key": "x", "environment": "production", "provider": "prom", "query": "up", "high": 1}},
             "INVALID_ARGUMENT",
             "provider 'prom' is not in this server's settings, which have: none",
+        ),
+        (
+            "CreateGuard",
+            {"guard": {"key": "x", "environment": "production", "metric": "errors", "high": 1, "sample_ratio": 1}},
+            "INVALID_ARGUMENT",
+            "/sample_ratio: is for a metric of our own with a control",
         ),
         ("CreateGuard", {"guard": {"method": 9}}, "INVALID_ARGUMENT", "guard.method is 9, expected one of THRESHOLD"),
         ("UpdateGuard", {"guard": {"key": "x"}}, "INVALID_ARGUMENT", "update_mask is empty; name what is to be set"),

@@ -100,6 +100,7 @@ class Guard(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATIO_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """1 to 64 of a-z, 0-9, dot, underscore and hyphen, beginning with a letter or digit."""
     environment: _builtins.str
@@ -132,6 +133,11 @@ class Guard(_message.Message):
     description: _builtins.str
     version: _builtins.int
     """Set by the server, as is what follows: counts changes, for WriteOptions.expected_version."""
+    sample_ratio: _builtins.float
+    """How many observations of the variant there should be to each of the control's: 1 for a canary. Other counts, which
+    chance brings in one of a thousand cases (chi-square), are no pass but inconclusive: a sample ratio mismatch. For
+    metrics that are observed once of each unit. 0: not asked.
+    """
     @_builtins.property
     def last(self) -> Global___Judgement:
         """What was said last; absent before the first time."""
@@ -160,10 +166,11 @@ class Guard(_message.Message):
         description: _builtins.str = ...,
         version: _builtins.int = ...,
         last: Global___Judgement | None = ...,
+        sample_ratio: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "last", b"last", "low", b"low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "control_query", b"control_query", "control_variant", b"control_variant", "description", b"description", "environment", b"environment", "flag", b"flag", "high", b"high", "initial_delay_s", b"initial_delay_s", "interval_s", b"interval_s", "key", b"key", "last", b"last", "low", b"low", "margin", b"margin", "method", b"method", "metric", b"metric", "provider", b"provider", "query", b"query", "sample_min", b"sample_min", "stale_after_s", b"stale_after_s", "variant", b"variant", "version", b"version", "window_s", b"window_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "control_query", b"control_query", "control_variant", b"control_variant", "description", b"description", "environment", b"environment", "flag", b"flag", "high", b"high", "initial_delay_s", b"initial_delay_s", "interval_s", b"interval_s", "key", b"key", "last", b"last", "low", b"low", "margin", b"margin", "method", b"method", "metric", b"metric", "provider", b"provider", "query", b"query", "sample_min", b"sample_min", "sample_ratio", b"sample_ratio", "stale_after_s", b"stale_after_s", "variant", b"variant", "version", b"version", "window_s", b"window_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
     _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015

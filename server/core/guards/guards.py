@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from server.core.definitions.fields import name_problem
 from server.core.definitions.problems import Problems, shown
 from server.core.limits import GUARD_INTERVAL_S_MIN, GUARD_WINDOW_S_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX
+
+SAMPLE_RATIO_MAX: Final = 1_000.0
 
 
 class Method(StrEnum):
@@ -69,6 +72,9 @@ class Guard:
     """Between two judgements; of a metric of our own also as soon as something was observed."""
 
     description: str = ""
+    sample_ratio: float = 0.0
+    """How many observations of the treatment there should be to each of the control's: 1 for a canary, whose slices are
+    as large. When there are others, more than chance allows, nothing passes. 0: it is not asked."""
 
 
 def check_guard(guard: Guard) -> None:
@@ -86,6 +92,10 @@ def check_guard(guard: Guard) -> None:
     for name, value in (("stale_after_s", guard.stale_after_s), ("initial_delay_s", guard.initial_delay_s)):
         if not 0 <= value <= GUARD_WINDOW_S_MAX:
             problems.error(f"/{name}", f"is {value:g}, expected 0 to {GUARD_WINDOW_S_MAX:g} seconds")
+    if not 0 <= guard.sample_ratio <= SAMPLE_RATIO_MAX:
+        problems.error("/sample_ratio", f"is {guard.sample_ratio:g}, expected 0 to {SAMPLE_RATIO_MAX:g}")
+    elif guard.sample_ratio and not (guard.metric and guard.method is Method.RATIO_TO_CONTROL):
+        problems.error("/sample_ratio", "is for a metric of our own with a control: a provider does not tell how many")
     if guard.sample_min < 0:
         problems.error("/sample_min", f"is {guard.sample_min}, expected 0 or more")
     for name, text in (("query", guard.query), ("control_query", guard.control_query)):

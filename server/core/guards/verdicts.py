@@ -8,12 +8,13 @@ Each method has a version, which stands in what it says: a judgement is made aga
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from server.core.guards.guards import Guard, Method
+from server.core.guards.ratios import ratio_mismatch
 from server.core.metrics.sums import Sums
 
 
@@ -96,7 +97,21 @@ def judge_by(method: str, summary: Summary, guard: Guard, now: datetime) -> Judg
         lacking = _lacking(name, arm, guard, now)
         if lacking is not None:
             return _said(lacking[0], summary, method, lacking[1])
-    return decide(summary, guard)
+    judgement = decide(summary, guard)
+    mismatch = _mismatch(summary, guard) if judgement.verdict is Verdict.PASS else ""
+    return replace(judgement, verdict=Verdict.INCONCLUSIVE, text=mismatch) if mismatch else judgement
+
+
+def _mismatch(summary: Summary, guard: Guard) -> str:
+    """What is wrong with the sizes of the arms; "" for nothing. A breach does not wait for that."""
+    counts = (summary.treatment.sample_count, None if summary.control is None else summary.control.sample_count)
+    treatment, control = counts
+    if not guard.sample_ratio or treatment is None or control is None:
+        return ""
+    p = ratio_mismatch(treatment, control, guard.sample_ratio)
+    if p is None:
+        return ""
+    return f"sample ratio mismatch: {treatment} to {control}, {guard.sample_ratio:g} to 1 is expected (p = {p:.1g})"
 
 
 def _lacking(name: str, arm: Arm, guard: Guard, now: datetime) -> tuple[Verdict, str] | None:

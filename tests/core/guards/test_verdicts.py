@@ -18,6 +18,7 @@ LOW = Guard("sales", "production", metric="sales", low=0.02, sample_min=100)
 BAND = Guard("load", "production", metric="load", low=1, high=2)
 RATIO = replace(HIGH, method=Method.RATIO_TO_CONTROL, high=1.2)
 RATIO_LOW = replace(HIGH, method=Method.RATIO_TO_CONTROL, high=None, low=0.9)
+EVEN = replace(RATIO, sample_ratio=1.0)
 FINITE = st.floats(-1e6, 1e6)
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -56,6 +57,13 @@ def arm(value: float | None, count: int | None = 1_000, newest_at: datetime | No
         (RATIO, arm(0.13, count=3), arm(0.1, count=3), Verdict.FAIL),
         (RATIO, arm(0.11, count=1_000), arm(0.1, count=99), Verdict.INCONCLUSIVE),
         (RATIO, arm(0.11), None, Verdict.NO_DATA),
+        (EVEN, arm(0.11, count=1_000), arm(0.1, count=1_100), Verdict.PASS),
+        (EVEN, arm(0.11, count=1_000), arm(0.1, count=1_200), Verdict.INCONCLUSIVE),
+        (EVEN, arm(0.13, count=1_000), arm(0.1, count=1_200), Verdict.FAIL),
+        (EVEN, arm(0.11, count=1_000), arm(0.1, count=None), Verdict.PASS),
+        (replace(EVEN, sample_ratio=0.5), arm(0.11, count=1_000), arm(0.1, count=2_000), Verdict.PASS),
+        (replace(EVEN, sample_ratio=0.5), arm(0.11, count=1_200), arm(0.1, count=2_000), Verdict.INCONCLUSIVE),
+        (RATIO, arm(0.11, count=1_000), arm(0.1, count=9_000), Verdict.PASS),
         (RATIO, arm(0.11), arm(None), Verdict.NO_DATA),
         (RATIO, arm(0.11), arm(0.1, newest_at=LATE), Verdict.NO_DATA),
         (RATIO, arm(0.11), arm(math.nan), Verdict.NO_DATA),
