@@ -16,6 +16,7 @@ from server.cli import (
     directory,
     environment,
     evaluate,
+    events,
     export,
     flag,
     flags,
@@ -85,6 +86,7 @@ app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
 app.add_typer(audit.app, name="audit")
 app.add_typer(change_requests.app, name="change-request")
+app.add_typer(events.app, name="event")
 app.add_typer(flag.app, name="flag")
 app.add_typer(guards.app, name="guard")
 app.add_typer(history.app, name="history")

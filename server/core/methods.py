@@ -71,6 +71,14 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.EventService",
+        {
+            Action.READ: ("ListEvents", "WatchEvents"),
+            # What can happen is no secret.
+            Action.IDENTIFY: ("ListEventTypes",),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.GuardService",
         {
             Action.READ: (

@@ -8,6 +8,7 @@ from server.operations.audit import Audit
 from server.operations.change_requests.applying import Applying
 from server.operations.change_requests.review import Review
 from server.operations.environments import Environments
+from server.operations.feed import Feed
 from server.operations.guards.managing import Guards
 from server.operations.guards.releasing import judgements
 from server.operations.history import History
@@ -21,6 +22,7 @@ from server.operations.writes import Writer
 from server.rpc.audit import audit_table
 from server.rpc.change_requests import change_requests_table
 from server.rpc.environments import environment_table
+from server.rpc.events import events_table
 from server.rpc.flags import flag_table
 from server.rpc.guards import guards_table
 from server.rpc.history import history_table
@@ -54,6 +56,7 @@ def management_table(
     return merge(
         audit_table(management, Audit(engine, tokens.secret)),
         change_requests_table(management, Review(writer), Applying(writer)),
+        events_table(management, Feed(engine)),
         flag_table(management, engine, writer),
         guards_table(management, guards or Guards(writer)),
         history_table(management, History(engine, writer), AsOf(engine)),

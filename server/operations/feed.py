@@ -1,0 +1,93 @@
+"""Tell what happened, as others get it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Engine
+
+from server.core.announcing.catalogue import API_VERSION, data_of
+from server.core.announcing.wanted import Wanted
+from server.core.errors import NotFound
+from server.core.json import Json
+from server.store.engine import reading
+from server.store.outbox import StoredEvent, events_behind, last_event, newest_events
+from server.store.projects import find_project
+
+PORTION: Final = 500
+"""Events that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellableEvent:
+    """An event as others get it, whichever way they do."""
+
+    id: str
+    type: str
+    at: datetime
+    project: str
+    environment: str
+    sequence: int
+    actor_type: str
+    """`token`, `release`, `guard` and so on."""
+
+    actor_id: str
+    data: Mapping[str, Json]
+    api_version: str = API_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The events of one database."""
+
+    engine: Engine
+
+    def page(
+        self, project: str, wanted: Wanted, *, environment: str, before: int | None, limit: int
+    ) -> tuple[list[TellableEvent], int | None]:
+        """The newest that are wanted, and before which to go on; None: there are no more.
+
+        Errors: NotFound, StoreUnavailable.
+        """
+        with reading(self.engine) as connection:
+            found, further = newest_events(
+                connection, project, wanted, environment=environment, before=before, limit=limit
+            )
+        if not found:
+            self.last(project)
+        return [tellable(each) for each in found], further
+
+    def behind(
+        self, project: str, wanted: Wanted, *, environment: str, sequence: int
+    ) -> tuple[list[TellableEvent], int]:
+        """The oldest that are wanted behind one, and up to where all are among them. Errors: StoreUnavailable."""
+        with reading(self.engine) as connection:
+            found, looked = events_behind(
+                connection, project, wanted, environment=environment, sequence=sequence, limit=PORTION
+            )
+        return [tellable(each) for each in found], looked
+
+    def last(self, project: str) -> int:
+        """The number of the last event. Errors: NotFound when there is no such project; StoreUnavailable."""
+        with reading(self.engine) as connection:
+            last = last_event(connection, project)
+            if not last and find_project(connection, project) is None:
+                raise NotFound(f"project {project!r} does not exist")
+        return last
+
+
+def tellable(stored: StoredEvent) -> TellableEvent:
+    """What others get of an event; the same at each telling."""
+    actor_type, _, actor_id = str(stored.payload.get("actor", "")).partition(":")
+    return TellableEvent(
+        stored.id,
+        stored.type,
+        stored.at,
+        stored.project,
+        stored.environment,
+        stored.sequence,
+        actor_type,
+        actor_id,
+        data_of(stored.type, stored.payload),
+    )
