@@ -7,6 +7,7 @@ that find it due one does, and the others find it done.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, assert_never
 
 from sqlalchemy import Connection
@@ -88,16 +89,40 @@ class Running:
 
     def carry_one(self, now: datetime, *, project: str, id: str) -> None:
         """Do all that is due of one plan, an instant a transaction. Errors: StoreUnavailable, StoreCorrupt."""
-        while take_turn(
-            self.writer.engine, f"project/{project}", lambda connection: self._next(connection, now, project, id)
-        ):
-            pass
+        goes_on = True
+        while goes_on:
+            told = self._told_beforehand(now, project, id)
+            goes_on = take_turn(
+                self.writer.engine,
+                f"project/{project}",
+                partial(self._next, now=now, project=project, id=id, told=told),
+            )
+
+    def _told_beforehand(self, now: datetime, project: str, id: str) -> tuple[StoredPlan, str] | None:
+        """For a reminder that is due: what stands in the plan's way, looked at while nobody waits for it."""
+        with reading(self.writer.engine) as connection:
+            try:
+                stored = read_launch_plan(connection, project=project, id=id)
+            except NotFound:
+                return None
+            slots = slots_of(stored.plan, freezes_of(connection, project, stored.plan))
+            if not isinstance(decide(stored.plan, stored.progress, slots, now), Remind):
+                return None
+            return stored, _told(self._conflicts(connection, stored, now))
 
     def _set_aside(self, project: str, id: str) -> None:
         with writing(self.writer.engine, about=f"project/{project}") as connection:
             forget_next_at(connection, project=project, id=id)
 
-    def _next(self, connection: Connection, now: datetime, project: str, id: str) -> bool:
+    def _next(
+        self,
+        connection: Connection,
+        *,
+        now: datetime,
+        project: str,
+        id: str,
+        told: tuple[StoredPlan, str] | None,
+    ) -> bool:
         """Do the next thing; whether there may be another one."""
         try:
             stored = read_launch_plan(connection, project=project, id=id)
@@ -114,7 +139,8 @@ class Running:
                     save_next_at(connection, stored, at)
                 return False
             case Remind(tick):
-                text = _told(self._conflicts(connection, stored, now))
+                known = told is not None and told[0] == stored
+                text = told[1] if told is not None and known else _told(self._conflicts(connection, stored, now))
                 step = Step(Happening.DUE_SOON, server, now, text, items=_ids(tick), due_at=tick.at)
             case Hold(tick, why, missed):
                 happening = Happening.MISSED if missed else Happening.HELD
