@@ -1,8 +1,10 @@
 """The compiler equals the reference interpreter on every rule and context."""
 
+import itertools
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from server.core.environments import Bucketing
@@ -15,6 +17,10 @@ from tests.laws.sizes import tried
 from tests.reference import evaluate_rule
 
 NOW = strategies.TIMESTAMP
+BIG = [
+    *(sign * (2**53 + beside) for sign in (1, -1) for beside in (-1, 0, 1, 2)),
+    *(float(2**53), 123456789012345680000, 123456789012345677877, 1.2345678901234568e20, 10**30, 1e30, 0, 1),
+]
 
 
 def check(rule: Json, context: dict[str, Any], bucketing: Bucketing) -> None:
@@ -24,6 +30,21 @@ def check(rule: Json, context: dict[str, Any], bucketing: Bucketing) -> None:
     expected = outcome(lambda: evaluate_rule(rule, context, flag_key="flag", now=NOW, bucketing=bucketing))
     answered = outcome(lambda: compile_rule(rule, flag_key="flag", bucketing=bucketing)(context, NOW))
     assert same(expected, answered), f"expected {expected}, answered {answered}"
+
+
+@pytest.mark.parametrize("operator", ["==", "!=", "===", "!==", "<", "<=", ">", ">=", "in", "between"])
+def test_numbers_beyond_what_is_exact(operator: str) -> None:
+    """They are doubles, whichever side they stand on and however they are written: the nearest one counts."""
+    for constant, value in itertools.product(BIG, BIG):
+        read = {"var": "x"}
+        rules: list[Json] = [{operator: [constant, read]}, {operator: [read, constant]}]
+        if operator == "in":
+            rules = [{"in": [read, [constant, "a"]]}]
+        if operator == "between":
+            rules = [{"<": [constant, read, 2 * constant]}, {"<=": [read, constant, 2 * constant]}]
+        for rule in rules:
+            check(rule, {"x": value}, Bucketing.V2)
+            check({"if": [rule, "on", "off"]}, {"x": value}, Bucketing.V2)
 
 
 @tried(300, long=20_000)

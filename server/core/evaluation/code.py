@@ -136,7 +136,7 @@ class _Emitter:
                 return nodes.Constant(True)
             case ("false",):
                 return nodes.Constant(False)
-            case ("num" | "str" | "list" | "object", int(place)):
+            case ("num" | "big" | "str" | "list" | "object", int(place)):
                 return constant(place)
             case ("items", *items):
                 return nodes.List([self.value(item) for item in items], LOAD)

@@ -3,7 +3,8 @@
 Rules of one shape share one code object (see code.py); what differs between them is bound to it as arguments. A shape
 is a nested tuple whose first element names the node; an int in it is the place of a constant in `Reader.constants`.
 
-    null true false             num str list object     a constant
+    null true false | num i | str i | list i | object i     a constant
+    big i                       a number with which whole numbers of a context are compared as doubles only
     items nodes                 a list with logic in it
     attribute i | key           a context attribute, by name; the targeting key
     path scope i [default]      a deeper place in the data; scope 0 is the context, n the item of the nth loop around
@@ -35,7 +36,7 @@ from server.core.environments import Bucketing
 from server.core.evaluation import operators
 from server.core.evaluation.arms import NESTED, arms_after_unit, constant_weights, is_arm, share_arms
 from server.core.evaluation.bucketing import hash_limits
-from server.core.evaluation.compare import as_double, text_of
+from server.core.evaluation.compare import EXACT_INTEGER_MAX, as_double, text_of
 from server.core.evaluation.failure import Failure
 from server.core.flags import TARGETING_KEY
 from server.core.json import Json
@@ -165,7 +166,8 @@ class Reader:
             return self._list(rule, scope)
         if kind is dict:
             return ("object", self.bind(rule))
-        return ("num", self.bind(as_double(rule)))
+        number = as_double(rule)
+        return ("num" if -EXACT_INTEGER_MAX < number < EXACT_INTEGER_MAX else "big", self.bind(number))
 
     def _list(self, rule: list[Json], scope: int) -> Shape:
         if NESTED.isdisjoint(map(type, rule)):
