@@ -12,6 +12,15 @@ at that point leaves behind. Unset, as it should be, a point costs one compariso
     commit.after_commit   the transaction is durable, nobody has been told
     release.due           the write lock is held, a release is about to go on
     release.carried_on    what a release did is in the open transaction, its flags and its log alike
+    release.committed     the transaction of releases that went on by themselves is durable
+    plan.due              the write lock is held, a launch plan is about to go on
+    plan.carried_on       what a launch plan did is in the open transaction, its flags and its log alike
+    plan.committed        that transaction is durable
+    metrics.applied       observations are summed up in the open transaction
+    metrics.committed     observations are durable, nobody has been told
+    guards.claimed        guards are this transaction's, none is judged yet
+    guards.judged         a guard is judged in the open transaction, and what came of it is done
+    guards.committed      that transaction is durable
     schedules.claimed        due schedules are this transaction's, nothing is done yet
     schedules.applied        the first of them has made its change in the open transaction, which does not say so yet
     schedules.before_commit  what became of all of them is saved in the open transaction
@@ -33,6 +42,15 @@ NAMES: Final = (
     "commit.after_commit",
     "release.due",
     "release.carried_on",
+    "release.committed",
+    "plan.due",
+    "plan.carried_on",
+    "plan.committed",
+    "metrics.applied",
+    "metrics.committed",
+    "guards.claimed",
+    "guards.judged",
+    "guards.committed",
     "schedules.claimed",
     "schedules.applied",
     "schedules.before_commit",

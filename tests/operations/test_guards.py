@@ -14,10 +14,11 @@ from server.core.guards.machine import Happening, State, step
 from server.core.guards.policies import Policy, Reach, ReachKind, Reaction, Trigger, TriggerKind
 from server.core.guards.verdicts import Arm, Summary, Verdict
 from server.core.metrics.batches import Batch, Series
-from server.operations.guards.judging import latest
+from server.operations.guards.judging import Judging, latest
 from server.operations.metrics import Metrics
 from server.operations.writes import Outcome
 from server.store.engine import reading
+from server.store.guards import read_guard
 from tests.operations.guarding import ERRORS, POLICY, House, enabled
 from tests.store.definitions import NOW, put
 
@@ -217,5 +218,21 @@ def test_what_was_observed_is_judged_when_the_database_is_back(house: House, tmp
         each.unlink(missing_ok=True)
         gone.rename(each)
     house.later(1)
+
+    assert not enabled(house)
+
+
+def test_what_was_observed_while_another_process_judged_is_judged_at_once(house: House) -> None:
+    """The other one may have summed up before it was there, and has taken the guard's turn."""
+    house.make()
+    house.later(0.3)
+    with reading(house.engine) as connection:
+        seen_before = read_guard(connection, "shop", "errors")
+    other = Judging(house.engine, house.guards.writer, lambda: house.now)
+    house.now += timedelta(seconds=seen_before.guard.interval_s)
+    other.carry_on(house.now)
+    series = Series("errors", [60.0], [100.0], "checkout", "on")
+    house.observing.take([Batch("shop", "production", "web-1", 1, [series])])
+    house.judging.judge_own([seen_before], house.now, {("shop", "production", "errors")})
 
     assert not enabled(house)

@@ -21,6 +21,7 @@ from server.operations.guards.going_on import conclude, tell
 from server.operations.guards.releasing import releases_on
 from server.operations.guards.rolling_back import flags_reached
 from server.operations.writes import Writer
+from server.store import failpoints
 from server.store.engine import reading
 from server.store.guards import Judged, StoredGuard, claim, due_guards, first_guard_at, read_guard
 from server.store.metrics import Chosen, read_metric, read_sums
@@ -152,23 +153,33 @@ class Judging:
             policies = due_policies(connection, now=now)
         for project, key in policies:
             self._one(partial(self._tick, project, key, now), key)
-        self._judge_own([each for each in guards if each.guard.metric], now)
+        self.judge_own([each for each in guards if each.guard.metric], now, touched)
         self._judge_provided([each for each in guards if each.guard.provider], now)
 
-    def _judge_own(self, guards: Sequence[StoredGuard], now: datetime) -> None:
+    def judge_own(
+        self, guards: Sequence[StoredGuard], now: datetime, touched: Collection[tuple[str, str, str]]
+    ) -> None:
+        """Judge guards of our own metrics, as they were read; those that were touched, whoever took them meanwhile."""
         for project in dict.fromkeys(each.project for each in guards):
             mine = [each for each in guards if each.project == project]
             for start in range(0, len(mine), TOGETHER_MAX):
                 some = mine[start : start + TOGETHER_MAX]
-                self._one(partial(self._judge, some, now), project)
+                self._one(partial(self._judge, some, now, touched), project)
 
-    def _judge(self, guards: Sequence[StoredGuard], now: datetime) -> None:
+    def _judge(
+        self, guards: Sequence[StoredGuard], now: datetime, touched: Collection[tuple[str, str, str]] = ()
+    ) -> None:
         def work(connection: Connection) -> None:
-            for each in self._claimed(connection, guards, now):
+            claimed = self._claimed(connection, guards, now, touched)
+            if claimed:
+                failpoints.reach("guards.claimed")
+            for each in claimed:
                 summary = measure(connection, each.project, each.guard, since=each.since, now=now)
                 conclude(connection, each, Judged(judge(summary, each.guard, now), now), self.writer)
+                failpoints.reach("guards.judged")
 
         take_turn(self.engine, f"project/{guards[0].project}", work)
+        failpoints.reach("guards.committed")
 
     def _judge_provided(self, guards: Sequence[StoredGuard], now: datetime) -> None:
         """Claim first, then ask outside of any transaction: a provider may take its time."""
@@ -210,7 +221,13 @@ class Judging:
 
         take_turn(self.engine, f"project/{guard.project}", work)
 
-    def _claimed(self, connection: Connection, guards: Sequence[StoredGuard], now: datetime) -> list[StoredGuard]:
+    def _claimed(
+        self,
+        connection: Connection,
+        guards: Sequence[StoredGuard],
+        now: datetime,
+        touched: Collection[tuple[str, str, str]] = (),
+    ) -> list[StoredGuard]:
         """Those whose turn it is, and that nobody else has taken, as they are now."""
         found: list[StoredGuard] = []
         for each in guards:
@@ -218,7 +235,9 @@ class Judging:
                 current = read_guard(connection, each.project, each.guard.key)
             except NotFound:
                 continue
-            if current.next_at != each.next_at or current.version != each.version:
+            # Who took it meanwhile may have summed up before what touched it was there.
+            taken = current.next_at != each.next_at and _watched(each) not in touched
+            if taken or current.version != each.version:
                 continue
             begins_at = current.since + timedelta(seconds=current.guard.initial_delay_s)
             due = begins_at > now
@@ -246,6 +265,10 @@ class Judging:
         except FlagstaffError as error:
             # The others go on all the same.
             log.warning("a guard could not be carried on", extra={"of": about, "error": str(error)})
+
+
+def _watched(stored: StoredGuard) -> tuple[str, str, str]:
+    return stored.project, stored.guard.environment, stored.guard.metric
 
 
 def _floor(at: datetime) -> int:
