@@ -13,7 +13,7 @@ from server.core.metrics.batches import HOUR_S, Batch, Cell, Cells, Taken
 from server.core.metrics.metrics import Metric, check_metric
 from server.core.metrics.sums import EMPTY, Sums, merge
 from server.operations.writes import Outcome, Write
-from server.store import tables
+from server.store import failpoints, tables
 from server.store.engine import reading, writing
 from server.store.flagsets import in_parts
 from server.store.guards import guards_about
@@ -175,6 +175,8 @@ class Observing:
             with writing(self.engine, about=f"metrics/{project}", tells=False) as connection:
                 flags = _flags(connection, project, chosen)
                 taken = apply_batches(connection, project, chosen, flags_of=flags.get, now=self.clock())
+                failpoints.reach("metrics.applied")
+            failpoints.reach("metrics.committed")
             acks.update(zip(mine, taken, strict=True))
         applied = [batch for place, batch in enumerate(batches) if acks[place].taken is Taken.APPLIED]
         observed = {(each.project, each.environment, series.metric) for each in applied for series in each.series}

@@ -47,6 +47,7 @@ from server.operations.launch_plans.commits import (
 )
 from server.operations.launch_plans.foresight import Look, foresee
 from server.operations.writes import Write, Writer, cause_of
+from server.store import failpoints
 from server.store.engine import reading, writing
 from server.store.launch_plans import (
     StoredPlan,
@@ -97,6 +98,8 @@ class Running:
                 f"project/{project}",
                 partial(self._next, now=now, project=project, id=id, told=told),
             )
+            if goes_on:
+                failpoints.reach("plan.committed")
 
     def _told_beforehand(self, now: datetime, project: str, id: str) -> tuple[StoredPlan, str] | None:
         """For a reminder that is due: what stands in the plan's way, looked at while nobody waits for it."""
@@ -130,6 +133,7 @@ class Running:
             return False
         if stored.next_at is None or stored.next_at > now:
             return False
+        failpoints.reach("plan.due")
         slots = slots_of(stored.plan, freezes_of(connection, project, stored.plan))
         server, going = actor_of(id), stored
         match decide(stored.plan, stored.progress, slots, now):
@@ -156,6 +160,7 @@ class Running:
         progress = advance(stored.progress, step)
         at = next_at(stored.plan, progress, slots, now)
         save_plan_step(connection, stored, replace(going, progress=progress, next_at=at, updated_at=now), step)
+        failpoints.reach("plan.carried_on")
         return True
 
     def _execute(

@@ -271,6 +271,7 @@ class Releases:
 
         try:
             take_turn(self.writer.engine, f"project/{project}", work)
+            failpoints.reach("release.committed")
         except StoreUnavailable:
             raise
         except Exception as error:
