@@ -15,6 +15,8 @@ class Effort:
     import_flags: int
     seed: int
     directory: str
+    storm_s: float = 0.0
+    """How long several processes at once are killed at random, where a proof does so; 0: not at all."""
 
 
 @dataclass(slots=True)

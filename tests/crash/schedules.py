@@ -5,19 +5,16 @@ a time and several at once, are put to sleep by SIGSTOP while something is due, 
 back. Afterwards the database is looked at with plain queries: none of the code that wrote is asked.
 """
 
-import os
+import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from server.core.access import OPEN, Action
 from server.core.changes import PutFlag
@@ -29,9 +26,20 @@ from server.operations.writes import Write, Writer
 from server.store.commit import Part
 from server.store.engine import open_engine
 from server.store.migrations import migrate
-from tests.crash.databases import Databases, Look, Place, databases
+from tests.crash.databases import Databases, Look, Place
 from tests.crash.proofs import Effort, Results
-from tests.postgres import NoServer
+from tests.crash.timed import (
+    PATIENCE_S,
+    Run,
+    Worker,
+    count_of,
+    cycles,
+    finish,
+    instant_of,
+    kill_in_turn,
+    on_both,
+    wait_until,
+)  # fmt: skip
 from tests.store.definitions import flag, open_shop, put
 
 FLAGS: Final = 40
@@ -39,7 +47,10 @@ LEAD_S: Final = 0.4
 SPREAD_S: Final = 1.2
 """The instants of a cycle lie within it."""
 
-PATIENCE_S: Final = 60.0
+WAVE: Final = 20
+"""So many are made at a time during a storm."""
+
+STORMS: Final = (("postgresql", 2), ("postgresql", 4), ("sqlite", 2))
 FAILPOINTS: Final = ("schedules.claimed", "schedules.applied", "schedules.before_commit", "schedules.after_commit")
 ROUND: Final = (
     *("schedules.applied", "killed at random", "schedules.after_commit", "asleep", "clocks set"),
@@ -47,136 +58,47 @@ ROUND: Final = (
 )
 """What happens in turn; the first five are what the suite has time for."""
 
-STORMS: Final = (2, 4)
-"""Processes of which one after the other is killed, on PostgreSQL, while schedules are made and come due."""
-
-STORM_S: Final = 0.75
-"""Of each storm for each cycle: five minutes of both together with 200 cycles."""
-
-STORM_BATCH: Final = 4
-STORM_BATCH_S: Final = 0.5
-ROOT: Final = Path(__file__).parents[2]
-
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A schedule of the proof: it turns a flag on."""
+    """A schedule of the proof, as it was made: it turns a flag on or off."""
 
     id: str
     flag: str
     instants: Sequence[datetime]
-
-
-@dataclass(slots=True)
-class Run:
-    """One run of the proof."""
-
-    effort: Effort
-    chance: random.Random
-    results: Results
-    made: dict[str, Databases] = field(default_factory=dict)
-    templates: dict[str, Place] = field(default_factory=dict)
-
-
-class Worker:
-    """A process that executes schedules."""
-
-    def __init__(self, place: Place, *, failpoint: str = "") -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "FLAGSTAFF_FAILPOINT": failpoint}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.schedule_worker", place.url],
-            cwd=ROOT,
-            env=environment,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def wait_ready(self) -> "Worker":
-        """It looks by now, unless it was killed."""
-        assert self.process.stdout is not None
-        self.process.stdout.readline()
-        return self
-
-    def set_clock(self, beside_s: float) -> None:
-        """Have its clock show so many seconds beside the system's."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{beside_s}\n")
-        self.process.stdin.flush()
-        self.process.stdout.readline()
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        self.process.kill()
-        self.process.wait(PATIENCE_S)
-
-    def close(self) -> None:
-        """Let it end, also when it sleeps."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-        self.process.wait(PATIENCE_S)
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                # What was not read by a killed process is no matter.
-                with closing(stream) if stream.readable() else _quietly(stream):
-                    pass
-
-
-@contextmanager
-def _quietly(stream: Any) -> Iterator[None]:
-    yield
-    try:
-        stream.close()
-    except BrokenPipeError:
-        return
+    enabled: bool = True
 
 
 def prove(effort: Effort) -> Results:
     """Hurt who executes schedules again and again, on both kinds of database in turn, and look at what came of them."""
-    run = Run(effort, random.Random(effort.seed), Results())
-    with ExitStack() as stack:
-        for kind in ("sqlite", "postgresql"):
-            directory = Path(effort.directory) / kind
-            directory.mkdir()
-            try:
-                run.made[kind] = stack.enter_context(databases(directory, kind))
-            except NoServer as error:
-                run.results.check("there is a PostgreSQL server", os.environ.get("CI") != "true", str(error))
-                continue
-            run.templates[kind] = _template(run.made[kind])
-        kinds = list(run.made)
-        for cycle in range(effort.cycles):
-            what = ROUND[cycle % len(ROUND)]
-            # A round begins with the other kind, so that each is hurt in every way.
-            kind = kinds[(cycle + cycle // len(ROUND)) % len(kinds)]
-            place = run.made[kind].copy(run.templates[kind], f"cycle-{cycle}")
-            _cycle(run, what, place, where=f"{kind}, cycle {cycle} ({what})", many=kind == "postgresql")
-            run.results.note("cycles")
-        if "postgresql" in run.made:
-            for count in STORMS:
-                _storm(run, run.made["postgresql"], count=count, duration_s=STORM_S * effort.cycles)
+    with on_both(effort, _template) as run:
+        for what, place, where in cycles(run, ROUND):
+            _cycle(run, what, place, where=where)
+        if effort.storm_s:
+            for kind, count in STORMS:
+                if kind in run.made:
+                    place = run.made[kind].copy(run.templates[kind], f"storm-{count}")
+                    _storm(run, place, count, where=f"{kind}, {count} processes for {effort.storm_s:g} s")
     return run.results
 
 
-def _template(made: Databases, name: str = "template", *, flag_count: int = FLAGS) -> Place:
-    place = made.new(name)
+def _template(made: Databases) -> Place:
+    place = made.new("template")
     engine = open_engine(place.url)
     migrate(engine)
     open_shop(engine)
-    put(engine, *(PutFlag(flag(f"f{number}", enabled=False)) for number in range(flag_count)))
+    put(engine, *(PutFlag(flag(f"f{number}", enabled=False)) for number in range(FLAGS)))
     engine.dispose()
     return place
 
 
-def _cycle(run: Run, what: str, place: Place, *, where: str, many: bool) -> None:
+def _cycle(run: Run, what: str, place: Place, *, where: str) -> None:
     if what in FAILPOINTS:
         due = _failpoint(run, what, place, where=where)
     elif what == "catch-up":
         due = _catch_up(run, place)
     elif what == "killed at random":
-        due = _at_random(run, place, count=run.chance.choice((2, 4)) if many else 2)
+        due = _at_random(run, place, count=2 if place.is_file else run.chance.choice((2, 4)))
     elif what == "asleep":
         due = _asleep(run, place)
     else:
@@ -215,55 +137,40 @@ def _catch_up(run: Run, place: Place) -> list[Due]:
 
 def _at_random(run: Run, place: Place, *, count: int) -> list[Due]:
     """Several at once, of which one after the other dies and comes again."""
-    workers = [Worker(place) for _ in range(count)]
-    try:
-        for worker in workers:
-            worker.wait_ready()
-        due = schedule(place, run.chance, count=FLAGS - 1, lead_s=LEAD_S, spread_s=SPREAD_S)
-        end_at = time.monotonic() + LEAD_S + SPREAD_S
-        while time.monotonic() < end_at:
-            time.sleep(run.chance.uniform(0.05, 0.3))
-            number = run.chance.randrange(count)
-            workers[number].kill()
-            workers[number].close()
-            workers[number] = Worker(place)
-            run.results.note("kills")
-        _wait(place, due)
-    finally:
-        for worker in workers:
-            worker.close()
+    due = schedule(place, run.chance, count=FLAGS - 1, lead_s=2.0, spread_s=SPREAD_S)
+    end_at = time.monotonic() + 2.0 + SPREAD_S
+    kill_in_turn(run, place, count=count, until=lambda: _nothing_waits(place), end_at=end_at)
     return due
 
 
-def _storm(run: Run, made: Databases, *, count: int, duration_s: float) -> None:
-    """Several at once for long: instants come all the time, and so do kills."""
-    batches = max(1, int(duration_s / STORM_BATCH_S))
-    place = _template(made, f"storm-{count}", flag_count=batches * STORM_BATCH)
-    workers = [Worker(place) for _ in range(count)]
+def _storm(run: Run, place: Place, count: int, *, where: str) -> None:
+    """Several at once for long, dying at random and at failpoints, while each flag is turned on and off again."""
+    workers = [Worker(place).wait_ready() for _ in range(count)]
     due: list[Due] = []
+    end_at = time.monotonic() + run.effort.storm_s
+    turn_on = True
     try:
-        for worker in workers:
-            worker.wait_ready()
-        end_at = time.monotonic() + duration_s
-        for batch in range(batches):
-            first = batch * STORM_BATCH
-            due += schedule(place, run.chance, count=STORM_BATCH, lead_s=LEAD_S, spread_s=SPREAD_S, first=first)
-            number = run.chance.randrange(count)
-            workers[number].kill()
-            workers[number].close()
-            workers[number] = Worker(place)
-            run.results.note("kills")
-            # A slow machine makes fewer schedules in the same time, and the proof takes no longer.
-            if time.monotonic() > end_at:
-                break
-            time.sleep(run.chance.uniform(0.0, STORM_BATCH_S))
-        _wait(place, due)
+        while time.monotonic() < end_at:
+            due += schedule(
+                place, run.chance, count=WAVE, lead_s=1.0, spread_s=SPREAD_S, enabled=turn_on, instants_apart=True
+            )
+            turn_on = not turn_on
+            wave_end_at = max(each.instants[0] for each in due[-WAVE:])
+            while datetime.now(UTC) < wave_end_at:
+                time.sleep(run.chance.uniform(0.1, 0.6))
+                number = run.chance.randrange(count)
+                workers[number].kill()
+                workers[number].close()
+                workers[number] = Worker(place, failpoint=run.chance.choice(("", "", *FAILPOINTS)))
+                run.results.note("kills")
+        if not wait_until(lambda: _nothing_waits(place), 3.0):
+            # Who was started last may be those that die at a failpoint, all of them.
+            _finish(place, due)
     finally:
         for worker in workers:
             worker.close()
-    run.results.note("storms")
-    run.results.note("instants", sum(len(each.instants) for each in due))
-    verify(place, due, run.results, where=f"postgresql, storm of {count} processes")
+    run.results.note("instants", len(due))
+    verify(place, due, run.results, where=where)
 
 
 def _asleep(run: Run, place: Place) -> list[Due]:
@@ -277,7 +184,7 @@ def _asleep(run: Run, place: Place) -> list[Due]:
         run.results.note("sleeps")
         time.sleep(max(0.0, (max(due[-1].instants) - datetime.now(UTC)).total_seconds()) + 0.3)
         sleeper.process.send_signal(signal.SIGCONT)
-        _wait(place, due)
+        wait_until(lambda: _nothing_waits(place))
         # It has found what it set its timers for by then.
         time.sleep(0.2)
     return due
@@ -292,56 +199,56 @@ def _clocks(run: Run, place: Place) -> list[Due]:
             worker.set_clock(beside_s)
             run.results.note("clocks set")
             time.sleep(run.chance.uniform(0.1, 0.3))
-        _wait(place, due)
+        wait_until(lambda: _nothing_waits(place))
     return due
 
 
 def schedule(
-    place: Place, chance: random.Random, *, count: int, lead_s: float, spread_s: float, first: int = 0
+    place: Place,
+    chance: random.Random,
+    *,
+    count: int,
+    lead_s: float,
+    spread_s: float,
+    enabled: bool = True,
+    instants_apart: bool = False,
 ) -> list[Due]:
-    """Make schedules that each turn a flag of its own on, from the flag of number `first` on."""
+    """Make schedules that each turn a flag of its own on or off, many of them at the same instant or none."""
     engine = open_engine(place.url)
     making = Making(Writer(engine))
     begin = datetime.now(UTC) + timedelta(seconds=lead_s + 0.004 * count)
     due: list[Due] = []
-    for number in range(first, first + count):
-        at = begin + timedelta(seconds=chance.choice((0.0, chance.uniform(0, spread_s))))
-        timing = Timing(at=at, grace_s=3_600)
-        due.append(_made(making, f"f{number}", timing, [at]))
+    for number in range(count):
+        later_s = chance.uniform(0, spread_s)
+        at = begin + timedelta(seconds=later_s if instants_apart else chance.choice((0.0, later_s)))
+        due.append(_made(making, f"f{number}", at, enabled=enabled))
     engine.dispose()
     return sorted(due, key=lambda each: each.instants[0])
 
 
-def _made(making: Making, key: str, timing: Timing, instants: Sequence[datetime]) -> Due:
+def _made(making: Making, key: str, at: datetime, *, enabled: bool) -> Due:
     # As asked an hour ago: on a slow machine the instant may come while the others are still being made.
-    write = Write(OPEN, Action.EDIT, min(instants) - timedelta(hours=1), reason=key)
-    plan = Plan([Part("production", [SetEnabled(key, True)])], timing=timing)
+    write = Write(OPEN, Action.EDIT, at - timedelta(hours=1), reason=key)
+    timing = Timing(at=at, grace_s=3_600)
+    plan = Plan([Part("production", [SetEnabled(key, enabled)])], timing=timing, accept_conflicts=True)
     went = making.create(write, project="shop", plan=plan)
-    return Due(went.schedule.id, key, instants)
+    return Due(went.schedule.id, key, [at], enabled)
 
 
 def _finish(place: Place, due: Sequence[Due]) -> None:
-    """Let somebody sound do what is left."""
-    with closing(Worker(place)) as worker:
-        worker.wait_ready()
-        _wait(place, due)
+    assert due
+    finish(place, lambda: _nothing_waits(place))
 
 
-def _wait(place: Place, due: Sequence[Due]) -> None:
-    """Until nothing waits any more, or for so long that it is lost."""
-    end_at = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end_at:
-        with closing(Look(place)) as look:
-            if not look.execute("SELECT count(*) FROM schedule WHERE state = 'pending'").fetchone()[0]:
-                return
-        time.sleep(0.05)
+def _nothing_waits(place: Place) -> bool:
+    return count_of(place, "SELECT count(*) FROM schedule WHERE state = 'pending'") == 0
 
 
 def verify(place: Place, due: Sequence[Due], results: Results, *, where: str) -> None:
     """Look at what came of each instant."""
     with closing(Look(place)) as look:
         steps = look.execute("SELECT schedule, instant, happening, at FROM schedule_step WHERE instant IS NOT NULL")
-        outcomes = [(id, _instant(at), happening, _instant(done)) for id, at, happening, done in steps.fetchall()]
+        outcomes = [(id, instant_of(at), happening, instant_of(done)) for id, at, happening, done in steps.fetchall()]
         causes = Counter(
             cause
             for (cause,) in look.execute(
@@ -363,6 +270,17 @@ def verify(place: Place, due: Sequence[Due], results: Results, *, where: str) ->
             if '"enabled":false' not in document
         }
         states = dict(look.execute("SELECT id, state FROM schedule").fetchall())
+        served: dict[str, list[bool]] = {}
+        for key, document in look.execute(
+            "SELECT key, document FROM revision WHERE environment = 'production' AND kind = 'flag' ORDER BY revision"
+        ).fetchall():
+            served.setdefault(key, []).append('"enabled":false' not in document)
+        flags_told = Counter(
+            json.loads(payload)["key"]
+            for (payload,) in look.execute(
+                "SELECT payload FROM outbox WHERE type IN ('flag.enabled', 'flag.disabled')"
+            ).fetchall()
+        )
         results.equal("the database finds nothing wrong", [], look.problems(), where=where)
     for each in due:
         mine = [(at, happening) for id, at, happening, _ in outcomes if id == each.id]
@@ -372,14 +290,15 @@ def verify(place: Place, due: Sequence[Due], results: Results, *, where: str) ->
         results.equal("each change was made once", [1] * len(each.instants), made, where=here)
         results.equal("each is in the audit trail once", len(each.instants), told[each.id], where=here)
         results.equal("nothing waits any more", "done", states.get(each.id), where=here)
-    results.equal("the flags are as the schedules say", {each.flag for each in due}, on, where=where)
+    journal: dict[str, list[bool]] = {}
+    for each in sorted(due, key=lambda each: each.instants[0]):
+        journal.setdefault(each.flag, [False]).append(each.enabled)
+    for key, wanted in journal.items():
+        here = f"{where}, {key}"
+        results.equal("each change is a revision, in the order of the instants", wanted, served.get(key), where=here)
+        results.equal("each change was announced once", len(wanted) - 1, flags_told[key], where=here)
+    expected_on = {key for key, wanted in journal.items() if wanted[-1]}
+    results.equal("the flags are as the schedules say", expected_on, on, where=where)
     results.equal("each was announced once", sum(len(each.instants) for each in due), announced, where=where)
     early = [(id, at, done) for id, at, _, done in outcomes if done < at]
     results.equal("none was early", [], early, where=where)
-
-
-def _instant(value: Any) -> datetime:
-    """As the databases give it: text or an instant, in UTC."""
-    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
-    found: datetime = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    return found
