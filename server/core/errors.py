@@ -13,6 +13,7 @@ FlagstaffError
     ApprovalNeeded    others must agree first
     InTheWay          several things of known kinds stand in the way
   Unauthenticated     nobody knows who is calling
+    Unrecognised      a whole token that is not known here, perhaps not yet
   PermissionDenied    the caller is known and may not do this
   Limited             too many requests; may be repeated later
   StoreUnavailable    the database cannot be reached or refuses to write
@@ -151,6 +152,15 @@ class Unauthenticated(FlagstaffError):
     """Nobody knows who is calling: no credentials, or ones that are not valid (any more)."""
 
     code = Code.UNAUTHENTICATED
+
+
+class Unrecognised(Unauthenticated):
+    """A token that is whole and not known here; another process may have made it a moment ago."""
+
+    def __init__(self, message: str, mark: bytes) -> None:
+        """Shapes: mark is a digest by which the same token is told when it comes again, and nothing else."""
+        super().__init__(message)
+        self.mark = mark
 
 
 class PermissionDenied(FlagstaffError):

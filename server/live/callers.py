@@ -1,7 +1,8 @@
 """Hold what is known of callers: the tokens of the database, loaded beforehand, so that no call waits to be recognised.
 
-A thread looks for changes of tokens and brings them in, and notes from time to time when each token was last used. When
-the database is gone, the tokens that were loaded stay good for as long as they say themselves.
+A thread looks for changes of tokens and brings them in, and notes from time to time when each token was last used. Who
+meets a token that is not known asks it to look at once. When the database is gone, the tokens that were loaded stay
+good for as long as they say themselves.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -26,6 +28,12 @@ from server.store.tokens import StoredToken, fingerprint, load_tokens, note_used
 
 POLL_S: Final = 0.5
 """How often the tokens are looked at: a revoked one ends within this time and a second."""
+
+APART_S: Final = 0.05
+"""Between two looks at least: however many unknown tokens come, the database is asked twenty times a second."""
+
+ASKING_MAX: Final = 1_000
+"""Calls that wait for a look at once."""
 
 NOTE_EVERY_S: Final = 60.0
 """How often it is written when tokens were last used."""
@@ -107,6 +115,7 @@ class Callers:
         changed: Callable[[], None] = lambda: None,
         kept: KeptTokens | None = None,
         poll_s: float = POLL_S,
+        apart_s: float = APART_S,
         note_every_s: float = NOTE_EVERY_S,
     ) -> None:
         """`secret` gives the server's secret key, or None while there is none; `changed` is called from the thread.
@@ -114,7 +123,7 @@ class Callers:
         With `kept` a start without the database knows the tokens that were known last.
         """
         self._engine, self._secret, self._changed, self._kept = engine, secret, changed, kept
-        self._poll_s, self._note_every_s = poll_s, note_every_s
+        self._poll_s, self._apart_s, self._note_every_s = poll_s, apart_s, note_every_s
         self.book = Book()
         self.loaded = False
         """True once the database was read; until then nobody can be refused for an unknown token."""
@@ -124,6 +133,8 @@ class Callers:
         self._fingerprint: tuple[object, ...] = ()
         self._newest = False
         self._reported = ""
+        self._asking: list[Future[None]] = []
+        self._asking_lock = threading.Lock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="flagstaff-callers", daemon=True)
@@ -142,6 +153,19 @@ class Callers:
     def refresh(self) -> None:
         """Look now."""
         self._wake.set()
+
+    def ask(self) -> "Future[None] | None":
+        """Look now, for somebody who waits for it: done when the database has been read since.
+
+        None when nobody looks, or when too many wait. Errors: its exception is StoreUnavailable where nothing is read.
+        """
+        asked: Future[None] = Future()
+        with self._asking_lock:
+            if not self._thread.is_alive() or self._stopping.is_set() or len(self._asking) >= ASKING_MAX:
+                return None
+            self._asking.append(asked)
+        self._wake.set()
+        return asked
 
     def who_is(self, actor: str) -> Principal | None:
         """What somebody is allowed now, nothing when their token ended; None when that is not known by a token.
@@ -246,9 +270,12 @@ class Callers:
     def _follow(self) -> None:
         note_at = time.monotonic() + self._note_every_s
         while not self._stopping.is_set():
+            looked_at = time.monotonic()
+            asking = self._take_asking()
             try:
                 if self._is_ready():
                     self.look()
+                    _answer(asking)
                 else:
                     self._recall()
                 if time.monotonic() >= note_at:
@@ -260,15 +287,35 @@ class Callers:
                 self._report(error)
                 with contextlib.suppress(FlagstaffError, OSError):
                     self._recall()
+            # Whoever asked and was not answered by now cannot be.
+            _answer(asking, StoreUnavailable("the tokens cannot be read now; try again in a moment"))
             self._wake.wait(self._poll_s)
+            self._stopping.wait(max(0.0, looked_at + self._apart_s - time.monotonic()))
             self._wake.clear()
+        _answer(self._take_asking(), StoreUnavailable("this server is stopping; ask another one"))
         try:
             self.note()
         except FlagstaffError as error:
             self._report(error)
+
+    def _take_asking(self) -> "list[Future[None]]":
+        with self._asking_lock:
+            asking, self._asking = self._asking, []
+        return asking
 
     def _report(self, error: Exception) -> None:
         told = str(error) if isinstance(error, FlagstaffError) else type(error).__qualname__
         if told != self._reported:
             self._reported = told
             log.error("tokens cannot be read; those that were loaded stay good", extra={"error": told})
+
+
+def _answer(asking: "Iterable[Future[None]]", error: StoreUnavailable | None = None) -> None:
+    """Tell those who are not told yet; who has gone meanwhile is left alone."""
+    for each in asking:
+        if each.done() or not each.set_running_or_notify_cancel():
+            continue
+        if error is None:
+            each.set_result(None)
+        else:
+            each.set_exception(error)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.core.access import Action, Principal, Scope, allowing
-from server.core.errors import NotFound, PermissionDenied, Unauthenticated
+from server.core.errors import NotFound, PermissionDenied, Unauthenticated, Unrecognised
 from server.core.selectors import parse_selector
 from server.live.callers import Caller
 from server.live.holder import Holder
@@ -24,6 +24,22 @@ class Gate:
     sessions: Sessions
     pace: Pace | None = None
     """How much each token, or whoever else can be told apart, may ask; strangers are held to their address's."""
+
+    async def entered(self, enter: Callable[[], Caller]) -> Caller:
+        """Whom `enter` lets in, which is asked again after a look at the database where a token was not known.
+
+        So a token that another process made a moment ago is good at once. Errors: as `enter`; StoreUnavailable.
+        """
+        try:
+            return enter()
+        except Unrecognised as unknown:
+            if not await self.identity.look(unknown):
+                raise
+        try:
+            return enter()
+        except Unrecognised as unknown:
+            self.identity.note_in_vain(unknown)
+            raise
 
     def admit(self, action: Action, authorization: str | None, names: Callable[[], Sequence[str]] = tuple) -> Caller:
         """Let a caller in who may do something somewhere; where exactly is asked next.

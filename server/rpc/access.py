@@ -16,13 +16,13 @@ from google.protobuf.message import DecodeError
 from protos.flagd.sync.v1 import sync_pb2 as sync
 from protos.flagstaff.raw.v1.views_pb2 import BatchView, ResolveView, StreamView, WatchView
 from server.core.access import Action
-from server.core.errors import PermissionDenied
+from server.core.errors import PermissionDenied, Unrecognised
 from server.core.methods import ACTIONS
 from server.live.callers import Caller
 from server.operations.gate import Gate
 from server.rpc.call import Call
 from server.rpc.flagd_evaluation import SELECTOR_HEADER
-from server.rpc.table import Handler, Kind, Table
+from server.rpc.table import Handler, Kind, Table, unary_async
 
 HEADER: Final = "authorization"
 PLACED: Final = (Action.EVALUATE, Action.SYNC)
@@ -60,7 +60,8 @@ def _guarded(path: str, handler: Handler, gate: Gate) -> Handler:
     wrap: Callable[[Any, _Door], Callable[..., Any]]
     match handler.kind:
         case Kind.UNARY_SYNC:
-            wrap = _unary_sync
+            # Not known tokens are waited for.
+            return unary_async(_unary_sync(handler.function, door))
         case Kind.UNARY_ASYNC:
             wrap = _unary_async
         case Kind.SERVER_STREAM:
@@ -91,6 +92,10 @@ class _Door:
             self.check(caller, raw, call)
         return caller
 
+    async def entered(self, raw: bytes | None, call: Call) -> Caller:
+        """The same, after a look at the database where a token is not known. Errors: as `enter`; StoreUnavailable."""
+        return await self._gate.entered(lambda: self.enter(raw, call))
+
     def check(self, caller: Caller, raw: bytes, call: Call) -> None:
         """Refuse a message about a flag set where its sender may not do this. Errors: as `enter`."""
         if self._is_placed and self._action is not None and self._action not in caller.everywhere:
@@ -119,8 +124,11 @@ class _Door:
 def _unary_sync(function: Callable[..., Any], door: _Door) -> Callable[..., Any]:
     enter = door.enter
 
-    def serve(raw: bytes, call: Call) -> Any:
-        enter(raw, call)
+    async def serve(raw: bytes, call: Call) -> Any:
+        try:
+            enter(raw, call)
+        except Unrecognised:
+            await door.entered(raw, call)
         return function(raw, call)
 
     return serve
@@ -128,7 +136,7 @@ def _unary_sync(function: Callable[..., Any], door: _Door) -> Callable[..., Any]
 
 def _unary_async(function: Callable[..., Any], door: _Door) -> Callable[..., Any]:
     async def serve(raw: bytes, call: Call) -> Any:
-        door.enter(raw, call)
+        await door.entered(raw, call)
         return await function(raw, call)
 
     return serve
@@ -154,8 +162,8 @@ def _bidi(function: Callable[..., Any], door: _Door) -> Callable[..., Any]:
 async def _stream(
     door: _Door, raw: bytes | None, call: Call, *, begin: Callable[[Caller], AsyncIterator[bytes]]
 ) -> AsyncIterator[bytes]:
-    """What a stream says, for as long as its caller's credentials are good. Errors: as `_Door.enter`."""
-    caller = door.enter(raw, call)
+    """What a stream says, for as long as its caller's credentials are good. Errors: as `_Door.entered`."""
+    caller = await door.entered(raw, call)
     with door.sessions.hold(caller) as session:
         async with aclosing(begin(caller)) as messages:  # type: ignore[type-var]
             while True:

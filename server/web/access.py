@@ -64,7 +64,7 @@ class Guarded:
         """Let a request in, or answer 401, 403 and so on; end its stream when the credentials end."""
         headers = headers_of(scope)
         try:
-            caller = self._enter(scope, headers)
+            caller = await self._gate.entered(lambda: self._enter(scope, headers))
         except FlagstaffError as error:
             await refusal(error).send(send)
             return

@@ -47,7 +47,8 @@ class Calendars(Guarded):
         """Answer a request."""
         try:
             names = scope.get("state", {}).get(CERTIFICATE, ())
-            caller = self._gate.admit(self.action, _credentials(headers_of(scope)), lambda: names)
+            given = _credentials(headers_of(scope))
+            caller = await self._gate.entered(lambda: self._gate.admit(self.action, given, lambda: names))
             body = await asyncio.to_thread(self._read, caller.principal, scope["path_params"]["project"])
         except Unauthenticated as error:
             await failed(401, str(error), headers=_CHALLENGE).send(send)

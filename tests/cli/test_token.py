@@ -1,14 +1,19 @@
 """`flagstaff token ...`: the same on a database and by a server."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 import pytest
 
+from protos.flagstaff.v1 import audit_pb2
+from protos.flagstaff.v1.audit_pb2_grpc import AuditServiceStub
 from tests.cli.conftest import Ran, Run
 from tests.cli.servers import Start, serving, stopped
 
+ENDS_WITHIN_S: Final = 5.0
 TEXT: Final = re.compile(r"ff[sca]_([0-9A-Za-z]{8})_[0-9A-Za-z]{49}")
 
 
@@ -113,6 +118,40 @@ def test_a_server_that_asks_for_tokens(start: Start, run: Run) -> None:
     assert [1, 1] == [each.code for each in refused]
     assert "asks everyone for a token" in refused[0].err
     assert "may not administer anywhere; it needs the role `admin`" in refused[1].err
+
+
+def test_servers_of_one_database_know_its_tokens_at_once(start: Start, run: Run) -> None:
+    """A new one is good at the other server with its first call, and a revoked one ends there within 5 s.
+
+    So do its streams, which is what the watching command ends by.
+    """
+    made, asked = (serving(start("--demo", "--json", "--require-token")) for _ in range(2))
+    there = {"FLAGSTAFF_SERVER": f"127.0.0.1:{asked['grpc_port']}"}
+    admin = {"FLAGSTAFF_SERVER": f"127.0.0.1:{made['grpc_port']}", "FLAGSTAFF_TOKEN": made["admin_token"]}
+    text, identifier = read(run("token", "create", "ci", "--role", "read", **admin))
+    first = run("token", "whoami", **there, FLAGSTAFF_TOKEN=text)
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(watched, there["FLAGSTAFF_SERVER"], text)
+        assert 0 == run("token", "revoke", identifier, **admin).code
+        told = watching.result(ENDS_WITHIN_S)
+    last = run("token", "whoami", **there, FLAGSTAFF_TOKEN=text)
+
+    assert (0, f"token:{identifier}: read\n") == (first.code, first.out), first.err
+    assert f"token:{identifier} was revoked" in told
+    assert (1, True) == (last.code, f"token:{identifier} was revoked" in last.err)
+
+
+def watched(server: str, token: str) -> str:
+    """What a stream of a project's audit trail ends with."""
+    with grpc.insecure_channel(server) as channel:
+        request = audit_pb2.WatchAuditEntriesRequest(project="default")
+        stream = AuditServiceStub(channel).WatchAuditEntries(request, metadata=(("authorization", f"Bearer {token}"),))
+        try:
+            for _ in stream:
+                continue
+        except grpc.RpcError as error:
+            return error.details() or ""
+        return ""
 
 
 def test_an_open_server_needs_none(start: Start, run: Run) -> None:

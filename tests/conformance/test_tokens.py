@@ -1,6 +1,5 @@
 """Official clients send a token to a server that asks everyone for one, by TLS where that is the only way."""
 
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -40,9 +39,6 @@ GRPC_CLIENTS: Final = [
     ("java", "in-process"),
     ("go", "in-process"),
 ]
-
-
-KNOWN_TIMEOUT_S: Final = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -86,23 +82,6 @@ def plain(folder: Path) -> Iterator[Server]:
     running.stop()
 
 
-def wait_until_known(server: Server, token: str, certificates: Certificates, *, tls: bool) -> None:
-    """Ask until the server has heard of a token, which another process has just made: it looks twice a second."""
-    address = f"{HOST}:{server.port}"
-    credentials = grpc.ssl_channel_credentials(certificates.authority.read_bytes())
-    channel = grpc.secure_channel(address, credentials) if tls else grpc.insecure_channel(address)
-    deadline = time.monotonic() + KNOWN_TIMEOUT_S
-    with channel:
-        while True:
-            try:
-                request = messages.EvaluateRequest(flag_key="string")
-                EvaluationServiceStub(channel).Evaluate(request, metadata=(("authorization", f"Bearer {token}"),))
-                return
-            except grpc.RpcError as error:
-                assert error.code() is grpc.StatusCode.UNAUTHENTICATED and time.monotonic() < deadline, error
-            time.sleep(0.05)
-
-
 def answer(driver: Driver) -> tuple[object, ...]:
     """What the application sees."""
     try:
@@ -119,7 +98,6 @@ def test_a_grpc_client_with_a_token(
     """It becomes ready and evaluates; in-process it needs no more than `evaluate` either."""
     options = {"tls": True, "certPath": str(certificates.authority), "resolver": resolver}
     token, log = token_of(folder, Role.EVALUATE), folder / f"{client}-{resolver}.log"
-    wait_until_known(secure, token, certificates, tls=True)
     command, port = installations.command(client), live.port_of(resolver, secure.ports)
     driver = start_driver(command, {**options, "token": token}, port=port, log=log)
 
@@ -128,10 +106,9 @@ def test_a_grpc_client_with_a_token(
 
 
 @pytest.mark.parametrize("client", list(ofrep.COMMANDS))
-def test_an_ofrep_client_with_a_token(plain: Server, folder: Path, certificates: Certificates, client: str) -> None:
+def test_an_ofrep_client_with_a_token(plain: Server, folder: Path, client: str) -> None:
     """As a header that its application gives it; `evaluate-client` is enough, also for a page."""
     options = {"token": token_of(folder, Role.EVALUATE_CLIENT)}
-    wait_until_known(plain, options["token"], certificates, tls=False)
     driver = start_driver(ofrep.command(client), options, port=plain.ports.http, log=folder / f"{client}.log")
 
     assert (None, "hi there", "STATIC", None) == answer(driver)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from server.core.access import OPEN, Action, Grant, Principal, Role
 from server.core.errors import StoreCorrupt, StoreUnavailable
-from server.live.callers import ENDED_TOLD, Callers
+from server.live.callers import ASKING_MAX, ENDED_TOLD, Callers
 from server.live.kept_tokens import KeptTokens
 from server.operations.tokens import SERVER, Minted, NewToken, Tokens
 from server.operations.writes import Write
@@ -179,6 +179,72 @@ def test_a_thread_follows(tmp_path: Path) -> None:
     engine.dispose()
 
     assert (True, datetime.fromtimestamp(3_000.0, UTC)) == (len(changes) >= 2, stored.last_used_at)
+
+
+def test_who_meets_an_unknown_token_has_the_database_looked_at(engine: Engine) -> None:
+    """At once, and not when the next look is due; whoever asks meanwhile is answered by the same look."""
+    callers = Callers(engine, lambda: SECRET, poll_s=3_600.0)
+    callers.start()
+    try:
+        wait_until(lambda: callers.loaded)
+        minted = mint(engine)
+        asked = [callers.ask() for _ in range(100)]
+        for each in asked:
+            assert each is not None
+            each.result(TIMEOUT_S)
+        found = callers.book.find(minted.text)
+    finally:
+        callers.stop()
+
+    assert found is not None
+    assert minted.token.principal == found.principal
+
+
+def test_unknown_tokens_are_looked_for_at_a_steady_rate(engine: Engine) -> None:
+    """However fast they come."""
+    callers = Callers(engine, lambda: SECRET, poll_s=3_600.0, apart_s=0.1)
+    callers.start()
+    began = time.monotonic()
+    try:
+        for _ in range(4):
+            asked = callers.ask()
+            assert asked is not None
+            asked.result(TIMEOUT_S)
+    finally:
+        callers.stop()
+
+    assert time.monotonic() - began >= 0.25
+
+
+def test_so_many_wait_for_a_look(engine: Engine) -> None:
+    """The others are told at once that nobody looks for them."""
+    callers = Callers(engine, lambda: SECRET, poll_s=3_600.0, apart_s=3_600.0)
+    callers.start()
+    try:
+        wait_until(lambda: callers.loaded)
+        waiting = [callers.ask() for _ in range(ASKING_MAX + 1)]
+    finally:
+        callers.stop()
+
+    assert [True] * ASKING_MAX + [False] == [each is not None for each in waiting]
+    assert all(isinstance(each.exception(0), StoreUnavailable) for each in waiting if each is not None)
+
+
+def test_who_asks_is_told_when_the_database_cannot_say(engine: Engine, tmp_path: Path) -> None:
+    """Also at the end; nobody waits for ever."""
+    callers = Callers(engine, lambda: SECRET, poll_s=3_600.0)
+    assert None is callers.ask()
+    callers.start()
+    wait_until(lambda: callers.loaded)
+    engine.dispose()
+    (tmp_path / "flagstaff.db").rename(tmp_path / "away.db")
+    asked = callers.ask()
+    assert asked is not None
+    with pytest.raises(StoreUnavailable, match="cannot be read now"):
+        asked.result(TIMEOUT_S)
+    callers.stop()
+
+    assert None is callers.ask()
 
 
 def test_tokens_outlive_the_database(engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
