@@ -22,6 +22,7 @@ NO_EXTRA: Final = 'traces need OpenTelemetry, which is not installed; `pip insta
 
 log = logging.getLogger("flagstaff.telemetry")
 
+_POOL: Final = "sqlalchemy.pool"
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -29,10 +30,24 @@ def set_up_logging(*, as_json: bool, level: str = "INFO", stream: TextIO = sys.s
     """Send our log records to a stream, each on one line with its extra fields."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines() if as_json else PlainLines())
+    handler.addFilter(lost_in_one_line)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("flagstaff").setLevel(level)
+
+
+def lost_in_one_line(record: logging.LogRecord) -> bool:
+    """Keep the tracebacks of SQLAlchemy's pool out of the log: a lost connection is nobody's mistake in our code.
+
+    What is wrong with the database, whoever wanted something of it says.
+    """
+    if record.name.startswith(_POOL) and record.exc_info:
+        error = record.exc_info[1]
+        record.msg, record.args = "a connection to the database is lost and was given up", ()
+        record.exc_info = record.exc_text = None
+        record.error = type(error).__qualname__
+    return True
 
 
 class JsonLines(logging.Formatter):

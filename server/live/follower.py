@@ -22,6 +22,7 @@ from server.live.holder import Holder, Serving
 from server.live.last_known_good import LastKnownGood
 from server.live.loader import load_snapshot, refresh_snapshot
 from server.live.watch import SetChange
+from server.store.addresses import without_address
 from server.store.engine import is_there, reading, shown, watching
 from server.store.environments import list_environments
 from server.store.flagsets import stream_documents
@@ -188,10 +189,12 @@ class Follower:
             self._reported = str(error)
             log.error("the database cannot be used; serving goes on with what was loaded", extra={"error": str(error)})
         serving = self._holder.serving
+        # Everyone may ask whether a server is ready; where its database is, is in its log alone.
+        why = without_address(self._engine.url, str(error))
         if self._holder.loaded:
-            if serving.stale_since is None or serving.stale_because != str(error):
+            if serving.stale_since is None or serving.stale_because != why:
                 since = serving.stale_since or time.time()
-                self._holder.serving = replace(serving, stale_since=since, stale_because=str(error))
+                self._holder.serving = replace(serving, stale_since=since, stale_because=why)
             if serving.stale_since is None:
                 self._changed([])
             return
@@ -203,7 +206,7 @@ class Follower:
         if found:
             snapshots = {kept.snapshot.flag_set: kept.snapshot for kept in found}
             since = min(kept.written_at for kept in found).timestamp()
-            self._holder.serving = Serving(snapshots, _aliases(snapshots), since, str(error))
+            self._holder.serving = Serving(snapshots, _aliases(snapshots), since, why)
             self._holder.loaded = True
             log.warning("serving last known good flag sets", extra={"flag_sets": sorted(snapshots)})
             self._changed([])
