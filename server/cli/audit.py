@@ -12,6 +12,7 @@ from server.cli.files import STANDARD, read_file
 from server.cli.options import given, group
 from server.cli.output import EXIT_REFUSED, print_json, print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read
+from server.core.counting import counted
 from server.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def list_entries(
         return
     print_table(("entry", "at", "who", "what", "where", "changes"), [_row(each) for each in whole.entries])
     more = "; there are more: see --limit" if whole.next_page_token else ""
-    typer.echo(f"\n{len(whole.entries)} {'entry' if len(whole.entries) == 1 else 'entries'}{more}")
+    typer.echo(f"\n{counted(len(whole.entries), 'entry', 'entries')}{more}")
 
 
 @app.command("watch", help=WATCH_HELP)
@@ -276,7 +277,7 @@ def _print_checked(reply: Any, *, is_signed: bool) -> None:
             typer.echo(f"{name}: {each.text}", err=True)
         if trail.unnamed_count:
             typer.echo(f"{name}: {trail.unnamed_count} further breaks", err=True)
-        count = f"{trail.entry_count} {'entry' if trail.entry_count == 1 else 'entries'}"
+        count = counted(trail.entry_count, "entry", "entries")
         typer.echo(f"{name}: {count}, {'NOT whole' if trail.breaks else 'whole'}")
     if reply.stray_count:
         typer.echo(f"{reply.stray_count} rows are in no trail's order", err=True)

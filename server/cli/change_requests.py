@@ -10,6 +10,7 @@ from server.cli.instants import read_instant
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read, remote_write
+from server.core.counting import counted
 
 if TYPE_CHECKING:
     from protos.flagstaff.v1 import change_requests_pb2
@@ -274,7 +275,8 @@ def _print_detail(reply: "change_requests_pb2.GetChangeRequestResponse") -> None
     typer.echo("")
     for each in reply.approvals:
         counting = f": {', '.join(each.approvers)}" if each.approvers else ""
-        typer.echo(f"{each.environment} asks for {each.needed} approvals and has {len(each.approvers)}{counting}")
+        needed = counted(each.needed, "approval")
+        typer.echo(f"{each.environment} asks for {needed} and has {len(each.approvers)}{counting}")
     for moved in reply.moved:
         typer.echo(f"changed meanwhile: {moved.kind} {moved.key} in {moved.environment}; update the request")
     if request.HasField("apply_at"):

@@ -11,6 +11,7 @@ from server.cli.instants import read_instant
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Place, Remote, remote_read, remote_write
+from server.core.counting import counted
 
 if TYPE_CHECKING:
     from protos.flagstaff.v1 import environments_pb2
@@ -149,7 +150,7 @@ def list_environments(server: Remote) -> None:
     if not server.prints(found):
         columns = ("key", "name", "flags", "segments", "revision", "protection")
         print_table(columns, [row_of(each) for each in found.environments])
-        typer.echo(f"\n{len(found.environments)} environments in {server.project}")
+        typer.echo(f"\n{counted(len(found.environments), 'environment')} in {server.project}")
 
 
 @app.command("show", help=SHOW_HELP)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from server.cli.documents import enum_name
+from server.core.counting import counted
 
 if TYPE_CHECKING:
     from protos.flagstaff.v1 import environments_pb2
@@ -29,7 +30,7 @@ def _protection(settings: "environments_pb2.EnvironmentSettings") -> list[str]:
     ]
     found = ["critical"] if settings.critical else []
     if settings.approval_policy.approvals:
-        found.append(f"{settings.approval_policy.approvals} approvals")
+        found.append(counted(settings.approval_policy.approvals, "approval"))
     if open_until:
         found.append(f"frozen until {max(open_until):{SHOWN}} UTC")
     return found
@@ -42,7 +43,7 @@ def print_environment(environment: "environments_pb2.Environment") -> None:
         "flag set": f"{environment.project}/{environment.key}",
         "name": settings.name or "-",
         "revision": f"{environment.revision}, its settings at version {environment.version}",
-        "holds": f"{environment.flag_count} flags, {environment.segment_count} segments",
+        "holds": f"{counted(environment.flag_count, 'flag')}, {counted(environment.segment_count, 'segment')}",
         "bucketing": "v3" if settings.bucketing == 2 else "v2",
         "sync": "off" if settings.without_sync else "on",
         "protection": ", ".join(_protection(settings)) or "none",

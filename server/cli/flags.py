@@ -14,6 +14,7 @@ from server.cli.options import (
     Project,
 )
 from server.cli.output import print_json, print_table, reports_failures
+from server.core.counting import counted
 from server.core.json import Json
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def flags(
     columns = ("key", "type", "state", "default", "rules")
     print_table(columns, [[str(row[column] or "-") for column in columns] for row in rows])
     name, segments = flag_set.environment.flag_set, len(flag_set.segments)
-    typer.echo(f"\n{len(rows)} flags, {segments} segments in {name}, revision {revision}")
+    typer.echo(f"\n{counted(len(rows), 'flag')}, {counted(segments, 'segment')} in {name}, revision {revision}")
 
 
 def _described(definition: "FlagDefinition") -> dict[str, Json]:

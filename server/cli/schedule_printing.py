@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from server.core.counting import counted
+
 if TYPE_CHECKING:
     from protos.flagstaff.v1 import schedules_pb2
 
@@ -66,7 +68,8 @@ def print_detail(reply: "schedules_pb2.GetScheduleResponse") -> None:
     print_conflicts(schedule.conflicts)
     for each in reply.approvals:
         counting = f": {', '.join(each.approvers)}" if each.approvers else ""
-        typer.echo(f"{each.environment} asks for {each.needed} approvals and has {len(each.approvers)}{counting}")
+        needed = counted(each.needed, "approval")
+        typer.echo(f"{each.environment} asks for {needed} and has {len(each.approvers)}{counting}")
     for step in reply.steps:
         text = f": {step.text}" if step.text else ""
         typer.echo(f"{shown(step.at)}  {step.actor} {step.happening}{text}")

@@ -10,6 +10,7 @@ from server.cli.files import read_file
 from server.cli.options import given, group
 from server.cli.output import print_table
 from server.cli.remote import ABOUT_SERVERS, Remote, remote_read, remote_write
+from server.core.counting import counted
 from server.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def usage(server: Remote, key: Key) -> None:
 def add_keys(server: Remote, key: Key, file: File) -> None:
     """Send the file."""
     reply = _stub(server).AddSegmentKeys(_requests(server, key, file))
-    server.done(reply, f"{reply.changed} keys added, segment {key} has {reply.count}")
+    server.done(reply, f"{counted(reply.changed, 'key')} added, segment {key} has {reply.count}")
 
 
 @app.command("remove-keys", help=REMOVE_HELP)
@@ -240,7 +241,7 @@ def add_keys(server: Remote, key: Key, file: File) -> None:
 def remove_keys(server: Remote, key: Key, file: File) -> None:
     """Send the file."""
     reply = _stub(server).RemoveSegmentKeys(_requests(server, key, file))
-    server.done(reply, f"{reply.changed} keys removed, segment {key} has {reply.count}")
+    server.done(reply, f"{counted(reply.changed, 'key')} removed, segment {key} has {reply.count}")
 
 
 @app.command("keys", help=KEYS_HELP)
@@ -320,7 +321,7 @@ def _members(segment: "segments_pb2.Segment") -> str:
         return "a condition"
     listed = segment.key_list
     by = f" by {listed.attribute}" if listed.attribute != "targetingKey" else ""
-    return f"{listed.count} keys{by}{', large' if listed.large else ''}"
+    return f"{counted(listed.count, 'key')}{by}{', large' if listed.large else ''}"
 
 
 def _place(server: Remote) -> dict[str, Any]:

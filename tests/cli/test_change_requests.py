@@ -90,9 +90,9 @@ def test_from_asking_to_applying(desk: Desk) -> None:
 
     assert (0, True, True) == (listed.code, id in listed.out, "Winter sale" in listed.out)
     assert "flag banner: default off -> on" in shown.out
-    assert "production asks for 1 approvals and has 0" in shown.out
+    assert "production asks for 1 approval and has 0" in shown.out
     assert (1, "may not approve") == (own.code, own.err[own.err.index("may not") :][:15])
-    assert (1, True) == (early.code, "asks for 1 approvals and has 0" in early.err)
+    assert (1, True) == (early.code, "asks for 1 approval and has 0" in early.err)
     assert f"change request {id} is open" in said.out
     assert f"change request {id} is approved" in approved.out
     assert (0, True) == (applied.code, f"change request {id} is applied\n" in applied.out)

@@ -160,7 +160,7 @@ def test_an_approver_who_lost_the_role(house: House) -> None:
     id = house.asked()
     house.approve(id)
     house.gone["bob"] = Principal("bob")
-    with pytest.raises(ApprovalNeeded, match="asks for 1 approvals and has 0"):
+    with pytest.raises(ApprovalNeeded, match="asks for 1 approval and has 0"):
         house.apply(id)
 
     assert [Happening.OPENED, Happening.COMPLETED, Happening.LACKING] == house.happenings(id)
@@ -172,7 +172,7 @@ def test_every_environment_has_its_say(house: House) -> None:
     parts = [Part(name, [PutFlag(flag("both"))]) for name in ("production", "staging")]
     id = house.asked(*parts)
     assert State.OPEN is house.approve(id).progress.state
-    with pytest.raises(ApprovalNeeded, match="shop/staging asks for 1 approvals and has 0"):
+    with pytest.raises(ApprovalNeeded, match="shop/staging asks for 1 approval and has 0"):
         house.apply(id)
     assert "both" not in stored(house.engine).flags
     assert State.APPROVED is house.approve(id, OTHER).progress.state

@@ -131,7 +131,7 @@ async def test_what_is_lacking_and_what_moved_is_told(desk: Desk) -> None:
     assert stale[2][0].Unpack(failure)
 
     assert grpc.StatusCode.FAILED_PRECONDITION == lacking[0]
-    assert "asks for 1 approvals and has 0" in lacking[1]
+    assert "asks for 1 approval and has 0" in lacking[1]
     assert [("production", 1, [])] == [
         (each.environment, each.needed, list(each.approvers)) for each in detail.approvals
     ]

@@ -5,6 +5,7 @@ from typing import Protocol, TypeAlias
 
 from server.core.access import Action, Principal, Scope
 from server.core.change_requests.machine import Approval
+from server.core.counting import counted
 from server.core.environments import Environment
 from server.core.events import Event
 from server.core.policies import counts_as_approver, needs_approval
@@ -55,7 +56,7 @@ def lacking(progress: Agreed, environment: Environment, events: Sequence[Event],
     if len(have) >= wanted:
         return ""
     named = f" ({', '.join(have)})" if have else ""
-    return f"{environment.flag_set} asks for {wanted} approvals and has {len(have)}{named}"
+    return f"{environment.flag_set} asks for {counted(wanted, 'approval')} and has {len(have)}{named}"
 
 
 def may_approve(progress: Agreed, principal: Principal, environments: Mapping[str, Environment]) -> str:

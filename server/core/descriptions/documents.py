@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from server.core.counting import counted
 from server.core.definitions.problems import pointer
 from server.core.descriptions.conditions import quoted
 from server.core.descriptions.parts import (
@@ -61,7 +62,7 @@ def _flag_summary(document: JsonObject) -> str:
             _state(document.get("enabled", True)),
             f"default {serve_text(document.get('default'))}",
             *(["flagd targeting"] if "targeting" in document else []),
-            *([f"{rule_count} {'rule' if rule_count == 1 else 'rules'}"] if rule_count else []),
+            *([counted(rule_count, "rule")] if rule_count else []),
         ]
     )
 
@@ -69,7 +70,7 @@ def _flag_summary(document: JsonObject) -> str:
 def _segment_summary(document: JsonObject) -> str:
     if "keyList" in document:
         return _large(document["keyList"])
-    return "a condition" if "keys" not in document else f"{len(as_list(document['keys']))} keys"
+    return "a condition" if "keys" not in document else counted(len(as_list(document["keys"])), "key")
 
 
 def _large(head: Json) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from server.core.counting import counted
 from server.core.guards.verdicts import Verdict
 from server.core.releases.plan import Check, External, Gates, OnTimeout, Policy, Reaction
 from server.core.releases.progress import CheckProgress, ExternalProgress, Judged, Progress, Release, State
@@ -58,7 +59,7 @@ def _gates(gates: Gates, progress: Progress, now: datetime) -> Iterator[Gate]:
     if gates.sample_min:
         lacking = [each.guard for each in gates.checks if not each.dry_run and not check_of(progress, each).sampled]
         said = f"{', '.join(lacking)} has not seen" if lacking else "each guard has seen"
-        yield Gate(SAMPLE, "", not lacking, f"{said} {gates.sample_min} observations")
+        yield Gate(SAMPLE, "", not lacking, f"{said} {counted(gates.sample_min, 'observation')}")
     for check in gates.checks:
         if not check.dry_run:
             yield _metric(check, check_of(progress, check))
@@ -67,7 +68,7 @@ def _gates(gates: Gates, progress: Progress, now: datetime) -> Iterator[Gate]:
     if gates.approvals:
         names = [each.actor for each in progress.step_approvals]
         by = f" ({', '.join(names)})" if names else ""
-        text = f"{len(names)} of {gates.approvals} approvals{by}"
+        text = f"{len(names)} of {counted(gates.approvals, 'approval')}{by}"
         yield Gate(APPROVAL, "", len(names) >= gates.approvals, text)
 
 

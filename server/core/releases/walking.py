@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, assert_never
 
+from server.core.counting import counted
 from server.core.errors import Refused
 from server.core.releases.checking import target_problems
 from server.core.releases.foretelling import entered_by_clock, paused_by_clock
@@ -164,7 +165,7 @@ def try_start(walk: Walk, actor: str, text: str) -> bool:
 def start_lacking(walk: Walk) -> str:
     """What is still asked for before it may start; "" for nothing."""
     have, wanted = len(walk.progress.start_approvals), walk.plan.start_approvals
-    own = f"the release asks for {wanted} approvals to start and has {have}" if have < wanted else ""
+    own = f"the release asks for {counted(wanted, 'approval')} to start and has {have}" if have < wanted else ""
     return "; ".join(each for each in (own, walk.lacking) if each)
 
 

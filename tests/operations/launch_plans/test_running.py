@@ -177,7 +177,7 @@ def test_approvals_are_asked_for_when_it_is_done(shop: Engine) -> None:
     id = begun(shop, launch(item("go", "T-0"), item("more", "T+1d", SetDefault("banner", "on"))))
     assert ["approval"] * 2 == [each.kind for each in look(shop, id).foresight.conflicts]
     carry_on(shop, LAUNCH)
-    assert "asks for 1 approvals" in look(shop, id).stored.progress.note
+    assert "asks for 1 approval" in look(shop, id).stored.progress.note
     plans(shop).approve(write(APPROVER), project="shop", id=id, text="Yes")
     plans(shop).resume(write(EDITOR, LAUNCH), project="shop", id=id)
     carry_on(shop, LAUNCH)
