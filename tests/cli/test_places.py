@@ -143,7 +143,7 @@ def test_the_keys_of_a_segment(ask: Run, tmp_path: Path) -> None:
 
     assert "production is at revision" not in tried.out
     assert "12001 keys added, segment customers has 12001" in added.out
-    assert "1 keys removed, segment customers has 12000" in removed.out
+    assert "1 key removed, segment customers has 12000" in removed.out
     assert [["customers", "12000 keys by customerId, large", "4", "-"]] == cells(listed)
     assert {*(f"user-{number}" for number in range(12_000) if number != 7), "zoë"} == set(keys.out.splitlines())
     assert (0, 1) == (found.code, missing.code)
