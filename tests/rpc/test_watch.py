@@ -90,7 +90,7 @@ def text(key: str, value: str, **details: Any) -> CompiledFlag:
 def exported(flag: CompiledFlag, definition: str) -> CompiledFlag:
     """The flag with something that tells its definitions apart."""
     return CompiledFlag(
-        flag.key, flag.type, flag.evaluate, flag.reads, flag.static, exported=definition.encode(), clock=flag.clock
+        flag.key, flag.type, flag.evaluate, flag.reads, flag.static, digest=definition.encode(), clock=flag.clock
     )
 
 
@@ -107,7 +107,7 @@ def opens(instant: int, key: str = "sale") -> CompiledFlag:
         return after if now >= instant else before
 
     clock = Clock((instant,))
-    return CompiledFlag(key, ValueType.STRING, evaluate, frozenset(), exported=str(instant).encode(), clock=clock)
+    return CompiledFlag(key, ValueType.STRING, evaluate, frozenset(), digest=str(instant).encode(), clock=clock)
 
 
 async def test_all_values_come_first() -> None:

@@ -128,7 +128,7 @@ def changed(**change: Any) -> Snapshot:
     """The sample with another revision, definition or name."""
     flag = static_flag(answer("boolean", change.get("value", True)))
     exported = b'{"state":"ENABLED"}' if change.get("value", True) else b"{}"
-    compiled = CompiledFlag("boolean", flag.type, flag.evaluate, flag.reads, flag.static, exported=exported)
+    compiled = CompiledFlag("boolean", flag.type, flag.evaluate, flag.reads, flag.static, digest=exported)
     return snapshot_of(compiled, revision=change.get("revision", 1), flag_set=change.get("flag_set", DEFAULT_SET))
 
 
