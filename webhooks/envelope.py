@@ -1,0 +1,102 @@
+"""Write an event as the bytes that are sent, the same ones at every attempt.
+
+By default a body of Standard Webhooks, whose `id` is also the header `webhook-id`: one value to know an event by.
+CloudEvents 1.0 in structured mode is the same envelope inside their attributes; their binary mode is not offered, since
+signatures cover the body and not the headers that it would use.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+API_VERSION: Final = "2026-11-01"
+STANDARD_TYPE: Final = "application/json"
+CLOUD_EVENTS_TYPE: Final = "application/cloudevents+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who or what caused an event: type is user, api_key, schedule, rollout, automation or system."""
+
+    type: str
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, and its place in the project's one order.
+
+    Shapes: data is flat JSON, scalars first, without secrets. Units: hops counts the automations that led here.
+    """
+
+    id: str
+    type: str
+    at: datetime
+    project: str
+    environment: str
+    sequence: int
+    actor: Actor
+    data: Mapping[str, Any]
+    causation_id: str | None = None
+    hops: int = 0
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def envelope(event: Event) -> dict[str, Any]:
+    """The envelope as plain JSON values, in the order in which it is written; filters and templates read it."""
+    return {
+        "id": event.id,
+        "type": event.type,
+        "timestamp": timestamp_text(event.at),
+        "api_version": API_VERSION,
+        "project": event.project,
+        "environment": event.environment,
+        "sequence": event.sequence,
+        "actor": {"type": event.actor.type, "id": event.actor.id, "name": event.actor.name},
+        "causation_id": event.causation_id,
+        "hops": event.hops,
+        "links": dict(event.links),
+        "data": dict(event.data),
+    }
+
+
+def standard_body(event: Event) -> bytes:
+    """The body by default: the envelope as compact JSON."""
+    return compact(envelope(event))
+
+
+def cloud_event_body(event: Event, source: str) -> bytes:
+    """The same event as a structured CloudEvent; `source` names this server, such as `https://flags.example.com`.
+
+    Source: CloudEvents 1.0.2, JSON format; `sequence` is their extension of that name, which is a text.
+    """
+    return compact(
+        {
+            "specversion": "1.0",
+            "id": event.id,
+            "source": f"{source.rstrip('/')}/{event.project}/{event.environment}",
+            "type": event.type,
+            "time": timestamp_text(event.at),
+            "datacontenttype": STANDARD_TYPE,
+            "sequence": str(event.sequence),
+            "data": envelope(event),
+        }
+    )
+
+
+def timestamp_text(at: datetime) -> str:
+    """An instant as RFC 3339 in UTC with milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def compact(value: object) -> bytes:
+    """Compact JSON in UTF-8.
+
+    Errors: ValueError for a number that JSON has not.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # Half of a surrogate pair is no text in UTF-8; JSON can still write it by its number.
+    return text.encode("utf-8", "backslashreplace")
