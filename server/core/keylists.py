@@ -7,7 +7,8 @@ texts takes 120.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -120,9 +121,15 @@ def key_list(keys: Iterable[str]) -> KeyList:
 def pack(keys: Iterable[bytes]) -> Chunk:
     """A chunk of keys that belong into one."""
     # In the order in which they come: a chunk's keys and a few more are sorted already but for those few.
-    ordered = sorted(dict.fromkeys(keys))
-    packed = _MARK + _MARK.join(ordered) + _MARK if ordered else b""
-    return Chunk(packed, len(ordered), len(packed), hashlib.sha256(packed).digest())
+    return _ordered(sorted(dict.fromkeys(keys)))
+
+
+def _ordered(keys: Sequence[bytes]) -> Chunk:
+    return _chunk(_MARK + _MARK.join(keys) + _MARK if keys else b"", len(keys))
+
+
+def _chunk(packed: bytes, count: int) -> Chunk:
+    return Chunk(packed, count, len(packed), hashlib.sha256(packed).digest())
 
 
 EMPTY: Final = pack(())
@@ -166,16 +173,28 @@ def _united(stored: Chunk, added: Chunk) -> Chunk:
         return stored
     if not stored.count:
         return added
-    united = pack([*_unpack(stored), *_unpack(added)])
-    return stored if united.count == stored.count else united
+    keys = _unpack(stored)
+    # Each goes where it belongs: as a rule few come to many, which need not be put in order again.
+    for key in _unpack(added):
+        place = bisect_left(keys, key)
+        if place == len(keys) or keys[place] != key:
+            keys.insert(place, key)
+    return stored if len(keys) == stored.count else _ordered(keys)
 
 
 def _without(stored: Chunk, removed: Chunk) -> Chunk:
     if not removed.count or not stored.count:
         return stored
-    gone = set(_unpack(removed))
-    left = [key for key in _unpack(stored) if key not in gone]
-    return stored if len(left) == stored.count else pack(left)
+    if stored.packed is None:
+        raise LookupError("the keys of this part of the list are not at hand")
+    packed, count = stored.packed, stored.count
+    for key in _unpack(removed):
+        left = packed.replace(_MARK + key + _MARK, _MARK, 1)
+        count -= len(left) < len(packed)
+        packed = left
+    if count == stored.count:
+        return stored
+    return _chunk(packed, count) if count else EMPTY
 
 
 def unpack(packed: bytes) -> list[str]:

@@ -1,6 +1,7 @@
 """Packed lists of keys: exact, and the same however they came about."""
 
 import hashlib
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from server.core.keylists import CHUNKS, EMPTY, Gathering, KeyList, difference, 
 
 keys = st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable())
 sets = st.frozensets(keys, max_size=40)
+of_one_chunk = st.frozensets(st.text("abé", min_size=1, max_size=4), max_size=20)
 
 
 @given(sets, sets)
@@ -33,6 +35,15 @@ def test_what_is_there_already_changes_nothing(one: frozenset[str], other: froze
 
     assert packed == again and packed.chunks == again.chunks
     assert difference(difference(packed, key_list(other)), key_list(other)) == difference(packed, key_list(other))
+
+
+@given(of_one_chunk, of_one_chunk)
+def test_a_changed_chunk_is_the_one_packed_anew(one: frozenset[str], other: frozenset[str]) -> None:
+    """Keys are put in and taken out where they stand; to the byte, that is what packing all of them gives."""
+    stored, more = _in_one_chunk(one), _in_one_chunk(other)
+
+    assert _in_one_chunk(one | other).chunks == union(stored, more).chunks
+    assert _in_one_chunk(one - other).chunks == difference(stored, more).chunks
 
 
 def test_keys_of_one_chunk_are_told_apart() -> None:
@@ -87,3 +98,7 @@ def test_a_list_without_its_keys_answers_nothing() -> None:
         assert "alice" in head
     with pytest.raises(LookupError):
         union(head, key_list(["bob"]))
+
+
+def _in_one_chunk(texts: Iterable[str]) -> KeyList:
+    return list_of({0: pack(text.encode() for text in texts)})
