@@ -49,7 +49,6 @@ SPREAD_S: Final = 1.2
 """The instants of a cycle lie within it."""
 
 ATTEMPTS: Final = 5
-BEFORE_S: Final = 0.1
 WAVE: Final = 20
 """So many are made at a time during a storm."""
 
@@ -158,10 +157,11 @@ def _storm(run: Run, place: Place, count: int, *, where: str) -> None:
                 place, run.chance, count=WAVE, lead_s=2.0, spread_s=SPREAD_S, enabled=turn_on, instants_apart=True
             )
             turn_on = not turn_on
-            _look_before(run, place, due[-WAVE:], where=where)
+            _look_meanwhile(run, place, due[-WAVE:], where=where)
             wave_end_at = max(each.instants[0] for each in due[-WAVE:])
             while datetime.now(UTC) < wave_end_at:
                 time.sleep(run.chance.uniform(0.1, 0.6))
+                _look_meanwhile(run, place, due[-WAVE:], where=where)
                 number = run.chance.randrange(count)
                 workers[number].kill()
                 workers[number].close()
@@ -177,14 +177,13 @@ def _storm(run: Run, place: Place, count: int, *, where: str) -> None:
     verify(place, due, run.results, where=where)
 
 
-def _look_before(run: Run, place: Place, due: Sequence[Due], *, where: str) -> None:
-    """Just before the first instant nothing has been made, by the clock of the proof and not of who makes it."""
-    first = min(each.instants[0] for each in due)
-    time.sleep(max(0.0, (first - datetime.now(UTC)).total_seconds() - BEFORE_S))
-    ids = ", ".join(f"'{each.id}'" for each in due)
-    made = count_of(place, f"SELECT count(*) FROM schedule_step WHERE instant IS NOT NULL AND schedule IN ({ids})")
-    if datetime.now(UTC) < first:
-        run.results.equal("nothing is made before its instant, by the proof's clock", 0, made, where=where)
+def _look_meanwhile(run: Run, place: Place, due: Sequence[Due], *, where: str) -> None:
+    """Nothing is made yet whose instant is to come, by the clock of the proof and not of who makes it."""
+    with closing(Look(place)) as look:
+        rows = look.execute("SELECT schedule FROM schedule_step WHERE instant IS NOT NULL").fetchall()
+    made, now = {id for (id,) in rows}, datetime.now(UTC)
+    early = [each.id for each in due if each.id in made and each.instants[0] > now]
+    run.results.equal("nothing is made before its instant, by the proof's clock", [], early, where=where)
 
 
 def _asleep(run: Run, place: Place) -> list[Due]:
