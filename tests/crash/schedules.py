@@ -165,7 +165,8 @@ def _storm(run: Run, place: Place, count: int, *, where: str) -> None:
                 number = run.chance.randrange(count)
                 workers[number].kill()
                 workers[number].close()
-                workers[number] = Worker(place, failpoint=run.chance.choice(("", "", *FAILPOINTS)))
+                # The others are at work meanwhile: dead ones alone would prove nothing.
+                workers[number] = Worker(place, failpoint=run.chance.choice(("", "", *FAILPOINTS))).wait_ready()
                 run.results.note("kills")
         if not wait_until(lambda: _nothing_waits(place), 3.0):
             # Who was started last may be those that die at a failpoint, all of them.

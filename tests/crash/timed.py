@@ -140,7 +140,8 @@ def kill_in_turn(
             number = run.chance.randrange(count)
             workers[number].kill()
             workers[number].close()
-            workers[number] = Worker(place, failpoint=run.chance.choice(("", *failpoints)))
+            # The others are at work meanwhile: dead ones alone would prove nothing.
+            workers[number] = Worker(place, failpoint=run.chance.choice(("", *failpoints))).wait_ready()
             run.results.note("kills")
         wait_until(until)
     finally:
