@@ -49,6 +49,10 @@ SPREAD_S: Final = 1.2
 """The instants of a cycle lie within it."""
 
 ATTEMPTS: Final = 5
+LOOK_S: Final = 0.05
+KILL_S: Final = (1.0, 2.0)
+"""From one kill of a storm to the next: a process takes about a second to start."""
+
 WAVE: Final = 20
 """So many are made at a time during a storm."""
 
@@ -150,6 +154,7 @@ def _storm(run: Run, place: Place, count: int, *, where: str) -> None:
     workers = [Worker(place).wait_ready() for _ in range(count)]
     due: list[Due] = []
     end_at = time.monotonic() + run.effort.storm_s
+    kill_at = time.monotonic() + KILL_S[0]
     turn_on = True
     try:
         while time.monotonic() < end_at:
@@ -160,13 +165,16 @@ def _storm(run: Run, place: Place, count: int, *, where: str) -> None:
             _look_meanwhile(run, place, due[-WAVE:], where=where)
             wave_end_at = max(each.instants[0] for each in due[-WAVE:])
             while datetime.now(UTC) < wave_end_at:
-                time.sleep(run.chance.uniform(0.1, 0.6))
                 _look_meanwhile(run, place, due[-WAVE:], where=where)
+                time.sleep(LOOK_S)
+                if time.monotonic() < kill_at:
+                    continue
+                # Who was started last is at work by then: dead ones alone would prove nothing.
+                kill_at = time.monotonic() + run.chance.uniform(*KILL_S)
                 number = run.chance.randrange(count)
                 workers[number].kill()
                 workers[number].close()
-                # The others are at work meanwhile: dead ones alone would prove nothing.
-                workers[number] = Worker(place, failpoint=run.chance.choice(("", "", *FAILPOINTS))).wait_ready()
+                workers[number] = Worker(place, failpoint=run.chance.choice(("", "", *FAILPOINTS)))
                 run.results.note("kills")
         if not wait_until(lambda: _nothing_waits(place), 3.0):
             # Who was started last may be those that die at a failpoint, all of them.
