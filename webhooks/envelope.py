@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-API_VERSION: Final = "2026-11-01"
 STANDARD_TYPE: Final = "application/json"
 CLOUD_EVENTS_TYPE: Final = "application/cloudevents+json"
 
@@ -29,7 +28,8 @@ class Actor:
 class Event:
     """Something that happened, and its place in the project's one order.
 
-    Shapes: data is flat JSON, scalars first, without secrets. Units: hops counts the automations that led here.
+    Shapes: data is flat JSON, scalars first, without secrets, as api_version says. Units: hops counts the automations
+    that led here.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Event:
     environment: str
     sequence: int
     actor: Actor
+    api_version: str
     data: Mapping[str, Any]
     causation_id: str | None = None
     hops: int = 0
@@ -51,7 +52,7 @@ def envelope(event: Event) -> dict[str, Any]:
         "id": event.id,
         "type": event.type,
         "timestamp": timestamp_text(event.at),
-        "api_version": API_VERSION,
+        "api_version": event.api_version,
         "project": event.project,
         "environment": event.environment,
         "sequence": event.sequence,

@@ -1,4 +1,4 @@
-"""Wait for audit entries: one look at the database in a while, for all who wait."""
+"""Wait for what is numbered (audit entries, events): one look at the database in a while, for all who wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,9 +27,7 @@ class Trails:
         Errors: TooLarge when too many wait already; what looking raises.
         """
         if len(self._waiting) >= self._watchers_max:
-            raise TooLarge(
-                f"{self._watchers_max} streams wait for audit entries already, the most here; come again later"
-            )
+            raise TooLarge(f"{self._watchers_max} streams wait for news already, the most here; come again later")
         grown = asyncio.get_running_loop().create_future()
         self._waiting[grown] = (project, sequence)
         if self._looking is None or self._looking.done():

@@ -54,6 +54,7 @@ def public_key(secret: bytes) -> bytes:
 
 def check_head(head: SignedHead, *, signer: bytes) -> None:
     """Errors: Refused when the head is not, as it is, by the signer whose public key is given."""
+    # As late as in `_private_key`, and why.
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
 

@@ -21,6 +21,7 @@ from server.operations.writes import require
 from server.rpc.call import Call
 from server.rpc.differences import difference_message
 from server.rpc.management import Management, Read, parse, scope_of
+from server.rpc.paging import read_number, size_of
 from server.rpc.table import Table, merge, server_stream
 from server.rpc.timestamps import instant, timestamp
 from server.store.audit import EntryFilter
@@ -28,8 +29,6 @@ from server.store.audit import EntryFilter
 SERVICE: Final = "flagstaff.v1.AuditService"
 WATCH: Final = f"/{SERVICE}/WatchAuditEntries"
 EXPORT: Final = f"/{SERVICE}/ExportAuditEntries"
-PAGE_SIZE: Final = 100
-PAGE_SIZE_MAX: Final = 1_000
 PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 """A page ends where its entries take this: clients take 4 MiB, and one entry may be long."""
 
@@ -72,13 +71,11 @@ class AuditService:
 
     def page(self, request: Any, _principal: Principal) -> messages.ListAuditEntriesResponse:
         """Show the newest entries, or those behind a page."""
-        if not 0 <= request.page_size <= PAGE_SIZE_MAX:
-            raise InvalidRequest(f"page_size is {request.page_size}, expected 0 to {PAGE_SIZE_MAX}")
         entries, further = self._audit.page(
             request.project,
             _filter(request),
-            before_sequence=_page(request.page_token),
-            limit=request.page_size or PAGE_SIZE,
+            before_sequence=read_number(request.page_token),
+            limit=size_of(request),
         )
         reply = messages.ListAuditEntriesResponse()
         size = 0
@@ -252,11 +249,3 @@ def _filter(request: Any) -> EntryFilter:
         until=instant(given.until, "filter.until") if given.HasField("until") else None,
         text=given.text,
     )
-
-
-def _page(token: str) -> int | None:
-    if not token:
-        return None
-    if not (token.isascii() and token.isdigit() and len(token) < 20):
-        raise InvalidRequest("page_token is not one that this method gave; leave it out to begin anew")
-    return int(token)

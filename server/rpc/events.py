@@ -9,14 +9,14 @@ from server.core.access import Principal
 from server.core.announcing.catalogue import CATALOGUE
 from server.core.announcing.fields import data_schema
 from server.core.announcing.wanted import read_wanted
-from server.core.errors import InvalidRequest, Stale
+from server.core.errors import Stale
 from server.core.methods import action_of
 from server.live.trails import Trails
 from server.operations.feed import Feed, TellableEvent
 from server.operations.writes import require
 from server.rpc.call import Call
 from server.rpc.management import Management, named, parse, scope_of
-from server.rpc.paging import size_of
+from server.rpc.paging import read_number, size_of
 from server.rpc.table import Table, merge, server_stream
 from server.rpc.timestamps import timestamp
 
@@ -50,7 +50,7 @@ class _Events:
             request.project,
             read_wanted(request.types),
             environment=request.environment,
-            before=_before(request.page_token),
+            before=read_number(request.page_token),
             limit=size_of(request),
         )
         reply = messages.ListEventsResponse()
@@ -128,11 +128,3 @@ def _check_there(sequence: int, last: int) -> None:
 
 def _messages(events: Sequence[TellableEvent]) -> list[messages.Event]:
     return [event_message(event) for event in events]
-
-
-def _before(token: str) -> int | None:
-    if not token:
-        return None
-    if not (token.isascii() and token.isdigit() and len(token) < 19):
-        raise InvalidRequest("page_token is not one that this method gave; leave it out to begin anew")
-    return int(token)

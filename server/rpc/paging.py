@@ -11,6 +11,8 @@ from server.store.segments import KeyPage
 
 PAGE_SIZE: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
+_DIGITS_MAX: Final = 19
+"""No database counts further."""
 
 Item = TypeVar("Item")
 
@@ -44,6 +46,15 @@ def read_token(token: str) -> str | None:
         raise InvalidRequest(
             "page_token is not one of this list; send the next_page_token of the page before"
         ) from None
+
+
+def read_number(token: str) -> int | None:
+    """Before which entry of a numbered list a page begins; None when this is the first. Errors: InvalidRequest."""
+    if not token:
+        return None
+    if not (token.isascii() and token.isdigit() and len(token) < _DIGITS_MAX):
+        raise InvalidRequest("page_token is not one that this method gave; leave it out to begin anew")
+    return int(token)
 
 
 def key_page(request: Any, *, text: str = "") -> KeyPage:

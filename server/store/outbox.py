@@ -31,12 +31,19 @@ class StoredEvent:
 
 
 def newest_events(
-    connection: Connection, project: str, wanted: Wanted, *, environment: str, before: int | None, limit: int
+    connection: Connection,
+    project: str,
+    wanted: Wanted,
+    *,
+    environment: str,
+    before: int | None,
+    limit: int,
+    scanned_max: int = SCANNED_MAX,
 ) -> tuple[list[StoredEvent], int | None]:
     """The newest events that are wanted, and before which to go on; None: there are no more."""
     last = last_event(connection, project)
     end = last + 1 if before is None else min(before, last + 1)
-    start = max(1, end - SCANNED_MAX)
+    start = max(1, end - scanned_max)
     query = _fitting(project, wanted, environment).where(_COLUMNS.sequence >= start, _COLUMNS.sequence < end)
     events = _read(connection, query.order_by(_COLUMNS.sequence.desc()).limit(limit))
     if len(events) == limit and events[-1].sequence > 1:

@@ -133,6 +133,7 @@ def test_a_server_that_was_killed_makes_up_for_it(tmp_path: Path, driver_of: Dri
         skip, _ = made(server, "late", missed=Timing.MISSED_SKIP, grace_s=0)
         server.kill()
         assert datetime.now(UTC) < at, "too late to tell anything"
+        # The instants come while nobody is there.
         time.sleep(AHEAD_S + 1.0)
         server = served(tmp_path, ports=ports)
         happened = outcome(server, run), outcome(server, skip)
