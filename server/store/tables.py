@@ -25,6 +25,7 @@ from server.store.rows import instant_column as _instant
 from server.store.rows import key_column as _key
 from server.store.rows import number_column as _number
 from server.store.rows import text_column as _text
+from webhooks import tables as webhook_tables
 
 __all__ = ["Base", "Instant", "launch_plan_tables", "release_tables", "schedule_tables"]
 
@@ -342,3 +343,7 @@ guards: Final = guard_tables.guards
 rollback_policies: Final = guard_tables.rollback_policies
 rollback_triggers: Final = guard_tables.rollback_triggers
 guard_evaluations: Final = guard_tables.guard_evaluations
+
+# The library's own tables are part of the database too: of its schema, its backups and its restoring.
+for _each in webhook_tables.Base.metadata.sorted_tables:
+    _each.to_metadata(Base.metadata)
