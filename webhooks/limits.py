@@ -33,3 +33,21 @@ RETRY_AFTER_S_MAX: Final = 24 * 60 * 60
 URL_CHARS_MAX: Final = 2_048
 ALLOWED_PLACES_MAX: Final = 1_000
 """Networks and hosts that an operator allows."""
+
+CLAIM_MAX: Final = 500
+"""Deliveries that are claimed, or whose outcomes are kept, in one transaction."""
+
+LEASE_MARGIN_S: Final = 30.0
+"""How much longer than its timeout an attempt's claim lasts: nobody else may send while it might still be answered."""
+
+EVENTS_PER_FAN_OUT_MAX: Final = 200
+"""Events that become deliveries in one transaction."""
+
+FAILING_S_MAX: Final = 5 * 24 * 60 * 60
+"""An endpoint that answered nothing but failures for so long is disabled."""
+
+ROWS_PER_SWEEP_MAX: Final = 1_000
+"""Deliveries that one transaction replays or removes."""
+
+ERROR_CHARS_MAX: Final = 500
+"""What is kept of an attempt's error."""

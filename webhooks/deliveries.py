@@ -1,0 +1,397 @@
+"""Claim deliveries, and keep what became of them.
+
+Every function works in the caller's transaction and takes the time by the database's clock, `now`; nothing is sent
+while one is open. A claim has a lease: when it ends, another may claim the same delivery, and the first one's result is
+refused, by its claim id. So each delivery is finished once, and sent again only when nobody knows what became of it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, exists, func, insert, select, update
+
+from webhooks import endpoints as health
+from webhooks import limits
+from webhooks.endpoints import Notice, Notices
+from webhooks.states import DEAD, EndpointState, Lane, Ordering, Outcome, Status
+from webhooks.tables import attempts, deliveries, endpoints, to_ms
+
+_COLUMN: Final = deliveries.c
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that its claimer may send, until its lease ends."""
+
+    id: str
+    claim_id: str
+    endpoint_id: str
+    event_id: str
+    project: str
+    sequence: int
+    event_type: str
+    attempt_number: int
+    attempts_made: int
+    """By the present round of its schedule, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of sending a claimed delivery."""
+
+    claimed: Claimed
+    status_code: int | None = None
+    error: str = ""
+    """Why it failed, redacted; "" when it did not."""
+
+    retry_in_s: float | None = None
+    """How long to wait for the next attempt; None when the schedule has none left. Of no matter when it arrived."""
+
+    gone: bool = False
+    """The receiver said that the endpoint is no more (410)."""
+
+    disable: bool = False
+    """It asked not to be sent anything more."""
+
+    abort: bool = False
+    """It asked not to be sent this message again."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it was delivered: a receiver that asks for less may have taken this one all the same."""
+        return not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which finished deliveries of an endpoint are meant; None stands for any."""
+
+    endpoint_id: str
+    statuses: tuple[Status, ...] = DEAD
+    ids: tuple[str, ...] | None = None
+    event_types: tuple[str, ...] | None = None
+    since: datetime | None = None
+    """By when the event became a delivery, and so for `until`."""
+
+    until: datetime | None = None
+
+
+def due_endpoints(connection: Connection, now: datetime) -> dict[str, int]:
+    """Enabled endpoints with something to claim. Shapes: id -> how many more deliveries it may have under way."""
+    now_ms = to_ms(now)
+    rows = connection.execute(
+        select(
+            endpoints.c.id,
+            endpoints.c.concurrency - _under_way(now_ms),
+        )
+        .where(endpoints.c.state == EndpointState.ENABLED, _something_due(now_ms))
+        .order_by(endpoints.c.id)
+    )
+    return {id_: room for id_, room in rows if room > 0}
+
+
+def claim(
+    connection: Connection,
+    *,
+    rooms: Mapping[str, int],
+    lane: Lane,
+    claim_id: str,
+    lease_s: float,
+    now: datetime,
+    limit: int = limits.CLAIM_MAX,
+) -> list[Claimed]:
+    """Take due deliveries for these endpoints, at most so many for each, those that wait longest first.
+
+    Each gets its row of an attempt. `claim_id` must be new for every call.
+    """
+    found: list[str] = []
+    for endpoint_id, room in rooms.items():
+        most = min(room, limit - len(found))
+        if most > 0:
+            found += connection.execute(_claimable(endpoint_id, lane, now_ms=to_ms(now)).limit(most)).scalars().all()
+    if not found:
+        return []
+    _mark_lost(connection, found)
+    taken = connection.execute(
+        update(deliveries)
+        .where(_COLUMN.id.in_(found))
+        .values(
+            status=Status.CLAIMED,
+            claim_id=claim_id,
+            due_at_ms=to_ms(now) + int(lease_s * 1_000),
+            attempt_count=_COLUMN.attempt_count + 1,
+        )
+        .returning(*_CLAIMED)
+    ).all()
+    claimed = sorted((Claimed(*row) for row in taken), key=lambda each: (each.project, each.sequence, each.endpoint_id))
+    connection.execute(
+        insert(attempts),
+        [
+            {
+                "delivery_id": each.id,
+                "number": each.attempt_number,
+                "claim_id": claim_id,
+                "outcome": Outcome.SENDING,
+                "started_at_ms": to_ms(now),
+            }
+            for each in claimed
+        ],
+    )
+    return claimed
+
+
+def record(connection: Connection, results: Sequence[Result], *, notices: Notices, now: datetime) -> set[str]:
+    """Keep what came of claimed deliveries. Shapes: the ids that were still the claimer's; others are left alone.
+
+    An endpoint that has been failing for FAILING_S_MAX, or that said so itself, is disabled, and its deliveries are
+    missed; every such end, and every exhausted delivery, is told to `notices` in the same transaction.
+    """
+    # Endpoints first, always in this order: who disables one locks it before its deliveries too.
+    health.lock(connection, {each.claimed.endpoint_id for each in results})
+    held = _held(connection, results)
+    kept = [each for each in results if each.claimed.id in held]
+    if not kept:
+        return set()
+    connection.execute(_RECORD, [_recorded(each, to_ms(now)) for each in kept])
+    connection.execute(_END_ATTEMPT, [_ended(each, to_ms(now)) for each in kept])
+    for each in kept:
+        if _status(each) is Status.EXHAUSTED:
+            notices.write(connection, _exhausted(each))
+    for endpoint_id in sorted({each.claimed.endpoint_id for each in kept}):
+        _judge(connection, endpoint_id, kept, notices=notices, now=now)
+    return {each.claimed.id for each in kept}
+
+
+def give_back(connection: Connection, claimed: Collection[Claimed], now: datetime) -> None:
+    """Let others claim at once what was claimed and not sent, as if it had never been claimed."""
+    for each in claimed:
+        mine = (_COLUMN.id == each.id) & (_COLUMN.claim_id == each.claim_id)
+        undone = connection.execute(
+            update(deliveries)
+            .where(mine)
+            .values(
+                status=Status.PENDING,
+                claim_id="",
+                due_at_ms=to_ms(now),
+                attempt_count=_COLUMN.attempt_count - 1,
+            )
+        )
+        if undone.rowcount:
+            connection.execute(
+                delete(attempts).where(attempts.c.delivery_id == each.id, attempts.c.number == each.attempt_number)
+            )
+
+
+def replay(connection: Connection, wanted: Wanted, *, finished_by: datetime, now: datetime) -> int:
+    """Send finished deliveries again. Shapes: how many; call it again with the same `finished_by` until it is 0.
+
+    What is not finished is left alone: a replay neither doubles a delivery nor begins its schedule anew.
+    Those of an endpoint that is not enabled wait for `endpoints.enable`, and are not replayed here.
+    """
+    enabled = exists().where(endpoints.c.id == wanted.endpoint_id, endpoints.c.state == EndpointState.ENABLED)
+    # Locked, so that it is not disabled meanwhile and left with deliveries that nobody claims or counts as missed.
+    health.lock(connection, [wanted.endpoint_id])
+    # One finished later was replayed by an earlier call already.
+    chosen = (
+        select(_COLUMN.id)
+        .where(_matches(wanted), _COLUMN.finished_at_ms <= to_ms(finished_by), enabled)
+        .order_by(_COLUMN.finished_at_ms, _COLUMN.id)
+        .limit(limits.ROWS_PER_SWEEP_MAX)
+        .with_for_update(skip_locked=True)
+    )
+    ids = connection.execute(chosen).scalars().all()
+    if ids:
+        connection.execute(
+            update(deliveries)
+            .where(_COLUMN.id.in_(ids))
+            .values(
+                status=Status.PENDING,
+                lane=Lane.RETRY,
+                due_at_ms=to_ms(now),
+                finished_at_ms=None,
+                round_start=_COLUMN.attempt_count,
+            )
+        )
+    return len(ids)
+
+
+def remove_finished(connection: Connection, *, finished_by: datetime, statuses: Collection[Status]) -> int:
+    """Forget finished deliveries and their attempts. Shapes: how many; what is not finished is never touched."""
+    ids = (
+        connection.execute(
+            select(_COLUMN.id)
+            .where(
+                _COLUMN.due_at_ms.is_(None),
+                _COLUMN.finished_at_ms <= to_ms(finished_by),
+                _COLUMN.status.in_(statuses),
+            )
+            .order_by(_COLUMN.finished_at_ms)
+            .limit(limits.ROWS_PER_SWEEP_MAX)
+            .with_for_update(skip_locked=True)
+        )
+        .scalars()
+        .all()
+    )
+    if ids:
+        connection.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
+        connection.execute(delete(deliveries).where(_COLUMN.id.in_(ids)))
+    return len(ids)
+
+
+_CLAIMED: Final = (
+    _COLUMN.id,
+    _COLUMN.claim_id,
+    _COLUMN.endpoint_id,
+    _COLUMN.event_id,
+    _COLUMN.project,
+    _COLUMN.sequence,
+    _COLUMN.event_type,
+    _COLUMN.attempt_count,
+    (_COLUMN.attempt_count - _COLUMN.round_start).label("attempts_made"),
+)
+_RECORD: Final = (
+    update(deliveries)
+    .where(_COLUMN.id == bindparam("delivery"))
+    .values(
+        status=bindparam("to_status"),
+        lane=Lane.RETRY,
+        claim_id="",
+        due_at_ms=bindparam("to_due"),
+        finished_at_ms=bindparam("to_finished"),
+    )
+)
+_END_ATTEMPT: Final = (
+    update(attempts)
+    .where(attempts.c.delivery_id == bindparam("delivery"), attempts.c.number == bindparam("attempt"))
+    .values(
+        outcome=bindparam("to_outcome"),
+        status_code=bindparam("to_code"),
+        error=bindparam("to_error"),
+        ended_at_ms=bindparam("to_ended"),
+    )
+)
+
+
+def _under_way(now_ms: int) -> ColumnElement[int]:
+    live = (_COLUMN.endpoint_id == endpoints.c.id) & (_COLUMN.status == Status.CLAIMED) & (_COLUMN.due_at_ms > now_ms)
+    return select(func.count()).select_from(deliveries).where(live).scalar_subquery()
+
+
+def _something_due(now_ms: int) -> ColumnElement[bool]:
+    return exists().where(_COLUMN.endpoint_id == endpoints.c.id, _COLUMN.due_at_ms <= now_ms)
+
+
+def _claimable(endpoint_id: str, lane: Lane, *, now_ms: int) -> Select[str]:
+    earlier = deliveries.alias("earlier").c
+    waits = exists().where(
+        earlier.endpoint_id == _COLUMN.endpoint_id,
+        earlier.ordering_key == _COLUMN.ordering_key,
+        earlier.sequence < _COLUMN.sequence,
+        earlier.due_at_ms.is_not(None),
+    )
+    enabled = exists().where(endpoints.c.id == endpoint_id, endpoints.c.state == EndpointState.ENABLED)
+    ordered = exists().where(endpoints.c.id == endpoint_id, endpoints.c.ordering == Ordering.PER_KEY)
+    return (
+        select(_COLUMN.id)
+        .where(
+            _COLUMN.endpoint_id == endpoint_id,
+            _COLUMN.lane == lane,
+            _COLUMN.due_at_ms <= now_ms,
+            enabled,
+            ~and_(ordered, _COLUMN.ordering_key != "", waits),
+        )
+        .order_by(_COLUMN.due_at_ms, _COLUMN.sequence)
+        .with_for_update(skip_locked=True, of=deliveries)
+    )
+
+
+def _mark_lost(connection: Connection, ids: Sequence[str]) -> None:
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.delivery_id.in_(ids), attempts.c.outcome == Outcome.SENDING)
+        .values(outcome=Outcome.LOST)
+    )
+
+
+def _held(connection: Connection, results: Sequence[Result]) -> set[str]:
+    claims = {each.claimed.id: each.claimed.claim_id for each in results}
+    query = select(_COLUMN.id, _COLUMN.claim_id).where(_COLUMN.id.in_(claims)).order_by(_COLUMN.id).with_for_update()
+    return {id_ for id_, claim_id in connection.execute(query) if claim_id == claims[id_]}
+
+
+def _status(result: Result) -> Status:
+    if result.arrived:
+        return Status.DELIVERED
+    if result.abort:
+        return Status.ABORTED
+    return Status.EXHAUSTED if result.retry_in_s is None else Status.PENDING
+
+
+def _recorded(result: Result, now_ms: int) -> dict[str, object]:
+    status = _status(result)
+    again = status is Status.PENDING and result.retry_in_s is not None
+    return {
+        "delivery": result.claimed.id,
+        "to_status": status,
+        "to_due": now_ms + int((result.retry_in_s or 0) * 1_000) if again else None,
+        "to_finished": None if again else now_ms,
+    }
+
+
+def _ended(result: Result, now_ms: int) -> dict[str, object]:
+    return {
+        "delivery": result.claimed.id,
+        "attempt": result.claimed.attempt_number,
+        "to_outcome": Outcome.DELIVERED if result.arrived else Outcome.FAILED,
+        "to_code": result.status_code,
+        "to_error": result.error[: limits.ERROR_CHARS_MAX],
+        "to_ended": now_ms,
+    }
+
+
+def _exhausted(result: Result) -> Notice:
+    claimed = result.claimed
+    return Notice(
+        "webhook.delivery_exhausted",
+        claimed.project,
+        {
+            "endpoint_id": claimed.endpoint_id,
+            "event_id": claimed.event_id,
+            "event_type": claimed.event_type,
+            "attempts": claimed.attempts_made,
+            "last_error": result.error[: limits.ERROR_CHARS_MAX],
+        },
+    )
+
+
+def _judge(
+    connection: Connection, endpoint_id: str, results: Sequence[Result], *, notices: Notices, now: datetime
+) -> None:
+    mine = [each for each in results if each.claimed.endpoint_id == endpoint_id]
+    if any(each.gone for each in mine):
+        health.end(connection, endpoint_id, EndpointState.GONE, why="gone", notices=notices, now=now)
+    elif any(each.disable for each in mine):
+        health.end(connection, endpoint_id, EndpointState.DISABLED, why="asked", notices=notices, now=now)
+    elif any(each.arrived for each in mine):
+        health.note_success(connection, endpoint_id)
+    else:
+        health.note_failure(connection, endpoint_id, notices=notices, now=now)
+
+
+def _matches(wanted: Wanted) -> ColumnElement[bool]:
+    conditions = [
+        _COLUMN.endpoint_id == wanted.endpoint_id,
+        _COLUMN.status.in_(wanted.statuses),
+        _COLUMN.due_at_ms.is_(None),
+    ]
+    if wanted.ids is not None:
+        conditions.append(_COLUMN.id.in_(wanted.ids))
+    if wanted.event_types is not None:
+        conditions.append(_COLUMN.event_type.in_(wanted.event_types))
+    if wanted.since is not None:
+        conditions.append(_COLUMN.created_at_ms >= to_ms(wanted.since))
+    if wanted.until is not None:
+        conditions.append(_COLUMN.created_at_ms < to_ms(wanted.until))
+    return and_(*conditions)

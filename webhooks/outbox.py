@@ -1,0 +1,112 @@
+"""Make deliveries of committed events, each once for every endpoint that wants it.
+
+The owner of the events calls this in a transaction of its own. How far it came is kept in that same transaction, so
+it goes on where it stopped, however it stopped; the constraint on event and endpoint stops doubles should two of them
+run at once.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Connection, Executable, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from webhooks import limits
+from webhooks.states import EndpointState, Status
+from webhooks.tables import deliveries, endpoints, fan_outs, to_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A committed event, as far as it matters where it goes."""
+
+    id: str
+    sequence: int
+    type: str
+    ordering_key: str
+    """What it is about, such as a flag; "" for what needs no order."""
+
+
+class EventSource(Protocol):
+    """Where committed events are kept."""
+
+    def events_after(self, connection: Connection, project: str, sequence: int, *, limit: int) -> Sequence[Announced]:
+        """The next events of a project in their order; none may appear later with a lower sequence."""
+
+
+Wants = Callable[[str, Announced], bool]
+"""Whether the endpoint of this id wants the event."""
+
+
+def fan_out(
+    connection: Connection,
+    source: EventSource,
+    *,
+    project: str,
+    wants: Wants,
+    now: datetime,
+    limit: int = limits.EVENTS_PER_FAN_OUT_MAX,
+) -> int:
+    """Make deliveries of the next events, in the caller's transaction. Shapes: how many events, 0 when it is done.
+
+    Deliveries to a disabled endpoint are kept as missed, so that enabling it can make up for them; an endpoint that is
+    gone gets none.
+    """
+    last = _locked_cursor(connection, project)
+    events = source.events_after(connection, project, last, limit=limit)
+    if not events:
+        return 0
+    columns = endpoints.c
+    mine = select(columns.id, columns.state, columns.since_sequence).where(
+        columns.project == project, columns.state != EndpointState.GONE
+    )
+    # Locked, so that nobody disables one between this look and the commit and leaves a delivery behind that none sees.
+    found = connection.execute(mine.order_by(columns.id).with_for_update(read=True)).all()
+    rows = [
+        _row(event, endpoint.id, project=project, enabled=endpoint.state == EndpointState.ENABLED, now_ms=to_ms(now))
+        for event in events
+        for endpoint in found
+        if event.sequence > endpoint.since_sequence and wants(endpoint.id, event)
+    ]
+    if rows:
+        connection.execute(_insert(connection.dialect.name), rows)
+    connection.execute(
+        update(fan_outs).where(fan_outs.c.project == project).values(sequence=max(event.sequence for event in events))
+    )
+    return len(events)
+
+
+def _locked_cursor(connection: Connection, project: str) -> int:
+    query = select(fan_outs.c.sequence).where(fan_outs.c.project == project).with_for_update()
+    last: int | None = connection.execute(query).scalar()
+    if last is None:
+        # Two that make it at once: the second fails on the primary key, and its caller tries again.
+        connection.execute(insert(fan_outs).values(project=project, sequence=0))
+        return 0
+    return last
+
+
+def _row(event: Announced, endpoint_id: str, *, project: str, enabled: bool, now_ms: int) -> dict[str, object]:
+    return {
+        "id": f"dlv_{uuid.uuid4().hex}",
+        "event_id": event.id,
+        "endpoint_id": endpoint_id,
+        "project": project,
+        "sequence": event.sequence,
+        "event_type": event.type,
+        "ordering_key": event.ordering_key,
+        "status": Status.PENDING if enabled else Status.MISSED,
+        "due_at_ms": now_ms if enabled else None,
+        "created_at_ms": now_ms,
+        "finished_at_ms": None if enabled else now_ms,
+    }
+
+
+def _insert(dialect: str) -> Executable:
+    # The one place where both spell it differently to SQLAlchemy; the words are the same.
+    if dialect == "postgresql":
+        return postgresql.insert(deliveries).on_conflict_do_nothing()
+    return sqlite.insert(deliveries).on_conflict_do_nothing()
