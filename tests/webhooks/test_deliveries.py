@@ -1,5 +1,7 @@
 """A delivery is claimed by one, finished once, and never forgotten while it is not finished."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import Engine, update
 
@@ -267,3 +269,23 @@ def test_an_ordered_endpoint_gets_one_flag_in_order(engine: Engine) -> None:
     (again,) = claim_all(engine, now=after(50), claim_id="three", lane=Lane.RETRY)
     _record(engine, Result(again, 200), seconds=50)
     assert [2] == [each.sequence for each in claim_all(engine, now=after(50), claim_id="four")]
+
+
+def test_many_claimers_share_the_work(engine: Engine) -> None:
+    """Whoever claims at the same time, each delivery is claimed once and all are delivered."""
+    enqueue(engine, *["a"] * 120)
+
+    def work(place: int) -> list[str]:
+        done: list[str] = []
+        for turn in range(20):
+            claimed = claim_all(engine, claim_id=f"{place}/{turn}", room=10)
+            done += _record(engine, *(Result(each, 200) for each in claimed))
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [id_ for ids in pool.map(work, range(4)) for id_ in ids]
+
+    assert (120, 120) == (len(done), len(set(done)))
+    assert {"delivered"} == set(statuses(engine))
+    assert {"delivered"} == set(outcomes(engine))
+    assert 120 == len(outcomes(engine))
