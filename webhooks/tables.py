@@ -8,10 +8,22 @@ the owner's.
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 _WHOLE: Final = Integer().with_variant(BigInteger(), "postgresql")
+_REAL: Final = Float(53)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNFINISHED: Final = text("due_at_ms IS NOT NULL")
 
@@ -36,6 +48,10 @@ def _text(default: str | None = None) -> Any:
     return Field(default=default, sa_type=Text)
 
 
+def _real() -> Any:
+    return Field(default=None, sa_type=_REAL)
+
+
 def _number(default: int | None = None, **options: Any) -> Any:
     return Field(default=default, sa_type=_WHOLE, **options)
 
@@ -48,19 +64,79 @@ class Endpoint(Base, table=True):
 
     id: str = _key()
     project: str = _text()
+    name: str = _text("")
+    url_sealed: str = _text("")
+    """The whole URL, which may hold a secret: sealed, and read by nobody but the sender."""
+
+    url_shown: str = _text("")
+    """The same without what is secret in it."""
+
+    format: str = _text("standard")
+    settings: str = _text("{}")
+    """What the format needs besides, and is no secret: JSON."""
+
+    template: str = _text("")
+    filter: str = _text("{}")
+    """Which events it wants: JSON."""
+
+    headers_sealed: str = _text("")
+    """Headers, and secrets of its format, that go with each sending: sealed JSON, or ""."""
+
     state: str = _text("enabled")
     why: str = _text("")
     """Why it is not enabled."""
 
+    rate_per_s: float | None = _real()
+    """Sendings a second, in all processes together; NULL for as many as there are."""
+
+    burst: int = _number(1)
     concurrency: int = _number()
     """Deliveries under way at once, at most, in all processes together."""
 
+    schedule: str = _text("")
+    """Seconds to wait before each attempt: JSON; "" for the usual ones."""
+
     ordering: str = _text("none")
+    timeout_ms: int = _number(15_000)
     since_sequence: int = _number()
     """The project's last event when the endpoint was made: what came before is not delivered."""
 
     failing_since_ms: int | None = _number()
     """Its first failed attempt since the last one that did not fail; NULL while it does not fail."""
+
+    breaker_state: str = _text("closed")
+    breaker_failures: int = _number(0)
+    breaker_opened: int = _number(0)
+    breaker_until_ms: int = _number(0)
+    bucket_tokens: float | None = _real()
+    """What is left of its rate; NULL for a full bucket."""
+
+    bucket_at_ms: int = _number(0)
+    source: str = _text("")
+    """Who asked for it, such as `zapier`."""
+
+    version: int = _number(1)
+    """Counts the changes of what its owner decides; how it fares is none of them."""
+
+    created_at_ms: int = _number(0)
+    updated_at_ms: int = _number(0)
+
+
+class EndpointSecret(Base, table=True):
+    """A secret that signs what an endpoint gets; several while they are rotated."""
+
+    __tablename__ = "endpoint_secret"
+    __table_args__ = (ForeignKeyConstraint(["endpoint_id"], ["endpoint.id"]),)
+
+    endpoint_id: str = _key()
+    number: int = _number(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    sealed: str = _text()
+    public: str = _text("")
+    """The public half of an Ed25519 key (`whpk_...`); "" for a secret that both sides share."""
+
+    created_at_ms: int = _number()
+    expires_at_ms: int | None = _number()
+    """From when it signs no longer; NULL for the newest."""
 
 
 class Delivery(Base, table=True):
@@ -140,6 +216,7 @@ def _table(name: str) -> Table:
 
 
 endpoints: Final = _table("endpoint")
+endpoint_secrets: Final = _table("endpoint_secret")
 deliveries: Final = _table("delivery")
 attempts: Final = _table("attempt")
 fan_outs: Final = _table("fan_out")
