@@ -8,8 +8,9 @@ from typing import Protocol
 from sqlalchemy import Connection, func, select, update
 
 from webhooks import limits
+from webhooks.envelope import timestamp_text
 from webhooks.states import EndpointState, Status
-from webhooks.tables import deliveries, endpoints, to_ms
+from webhooks.tables import deliveries, endpoints, from_ms, to_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,9 @@ def end(
         .where(unfinished)
         .values(status=Status.MISSED, claim_id="", due_at_ms=None, finished_at_ms=to_ms(now))
     )
-    data: dict[str, str | int] = {"endpoint_id": endpoint_id, "reason": why, "pending": pending}
+    data: dict[str, str | int] = {"endpoint_id": endpoint_id, "why": why, "pending": pending}
     if row.failing_since_ms is not None:
-        data["failing_since_ms"] = row.failing_since_ms
+        data["failing_since"] = timestamp_text(from_ms(row.failing_since_ms))
     notices.write(connection, Notice("webhook.endpoint_disabled", row.project, data))
 
 

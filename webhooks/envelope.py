@@ -17,7 +17,7 @@ CLOUD_EVENTS_TYPE: Final = "application/cloudevents+json"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who or what caused an event: type is user, api_key, schedule, rollout, automation or system."""
+    """Who or what caused an event: type is token, user, release, guard, schedule, automation and so on."""
 
     type: str
     id: str

@@ -6,12 +6,12 @@ run at once.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import Connection, Executable, insert, select, update
+from sqlalchemy import Connection, Executable, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from webhooks import limits
@@ -56,15 +56,19 @@ def fan_out(
     gone gets none.
     """
     last = _locked_cursor(connection, project)
-    events = source.events_after(connection, project, last, limit=limit)
-    if not events:
-        return 0
     columns = endpoints.c
     mine = select(columns.id, columns.state, columns.since_sequence).where(
         columns.project == project, columns.state != EndpointState.GONE
     )
     # Locked, so that nobody disables one between this look and the commit and leaves a delivery behind that none sees.
     found = connection.execute(mine.order_by(columns.id).with_for_update(read=True)).all()
+    if not found:
+        return 0
+    # What came before every endpoint is nobody's, and may be years of it.
+    last = max(last, min(endpoint.since_sequence for endpoint in found))
+    events = source.events_after(connection, project, last, limit=limit)
+    if not events:
+        return 0
     rows = [
         _row(event, endpoint.id, project=project, enabled=endpoint.state == EndpointState.ENABLED, now_ms=to_ms(now))
         for event in events
@@ -77,6 +81,27 @@ def fan_out(
         update(fan_outs).where(fan_outs.c.project == project).values(sequence=max(event.sequence for event in events))
     )
     return len(events)
+
+
+def projects_behind(connection: Connection, lasts: Mapping[str, int]) -> list[str]:
+    """Projects whose events go further than their deliveries, and that have an endpoint.
+
+    Shapes: lasts has the number of each project's last event.
+    """
+    columns = endpoints.c
+    first_wanted = func.min(columns.since_sequence)
+    having = (
+        select(columns.project, first_wanted, fan_outs.c.sequence)
+        .outerjoin_from(endpoints, fan_outs, fan_outs.c.project == columns.project)
+        .where(columns.state != EndpointState.GONE)
+        .group_by(columns.project, fan_outs.c.sequence)
+        .order_by(columns.project)
+    )
+    return [
+        project
+        for project, since, sequence in connection.execute(having)
+        if lasts.get(project, 0) > max(since, sequence or 0)
+    ]
 
 
 def _locked_cursor(connection: Connection, project: str) -> int:

@@ -211,6 +211,18 @@ class FanOut(Base, table=True):
     sequence: int = _number(0)
 
 
+class KeptNotice(Base, table=True):
+    """Something that happened to deliveries, until the owner of the events has announced it."""
+
+    __tablename__ = "notice"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=_WHOLE)
+    project: str = _text()
+    type: str = _text()
+    data: str = _text()
+    """JSON."""
+
+
 def _table(name: str) -> Table:
     return Base.metadata.tables[name]
 
@@ -220,8 +232,14 @@ endpoint_secrets: Final = _table("endpoint_secret")
 deliveries: Final = _table("delivery")
 attempts: Final = _table("attempt")
 fan_outs: Final = _table("fan_out")
+notices: Final = _table("notice")
 
 
 def to_ms(at: datetime) -> int:
     """Milliseconds since 1970 of an aware instant. Errors: TypeError for one without a time zone."""
     return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """The instant of so many milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)

@@ -1,8 +1,6 @@
 """Tell what happened, as others get it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Engine
@@ -10,31 +8,13 @@ from sqlalchemy import Engine
 from server.core.announcing.catalogue import API_VERSION, data_of
 from server.core.announcing.wanted import Wanted
 from server.core.errors import NotFound
-from server.core.json import Json
 from server.store.engine import reading
 from server.store.outbox import StoredEvent, events_behind, last_event, newest_events
 from server.store.projects import find_project
+from webhooks.envelope import Actor, Event
 
 PORTION: Final = 500
 """Events that are read at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class TellableEvent:
-    """An event as others get it, whichever way they do."""
-
-    id: str
-    type: str
-    at: datetime
-    project: str
-    environment: str
-    sequence: int
-    actor_type: str
-    """`token`, `release`, `guard` and so on."""
-
-    actor_id: str
-    data: Mapping[str, Json]
-    api_version: str = API_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +25,7 @@ class Feed:
 
     def page(
         self, project: str, wanted: Wanted, *, environment: str, before: int | None, limit: int
-    ) -> tuple[list[TellableEvent], int | None]:
+    ) -> tuple[list[Event], int | None]:
         """The newest that are wanted, and before which to go on; None: there are no more.
 
         Errors: NotFound, StoreUnavailable.
@@ -58,9 +38,7 @@ class Feed:
             self.last(project)
         return [tellable(each) for each in found], further
 
-    def behind(
-        self, project: str, wanted: Wanted, *, environment: str, sequence: int
-    ) -> tuple[list[TellableEvent], int]:
+    def behind(self, project: str, wanted: Wanted, *, environment: str, sequence: int) -> tuple[list[Event], int]:
         """The oldest that are wanted behind one, and up to where all are among them. Errors: StoreUnavailable."""
         with reading(self.engine) as connection:
             found, looked = events_behind(
@@ -77,17 +55,17 @@ class Feed:
         return last
 
 
-def tellable(stored: StoredEvent) -> TellableEvent:
-    """What others get of an event; the same at each telling."""
-    actor_type, _, actor_id = str(stored.payload.get("actor", "")).partition(":")
-    return TellableEvent(
-        stored.id,
-        stored.type,
-        stored.at,
-        stored.project,
-        stored.environment,
-        stored.sequence,
-        actor_type,
-        actor_id,
-        data_of(stored.type, stored.payload),
+def tellable(stored: StoredEvent) -> Event:
+    """What others get of an event, whichever way they do; the same at each telling."""
+    type_, _, id_ = str(stored.payload.get("actor", "")).partition(":")
+    return Event(
+        id=stored.id,
+        type=stored.type,
+        at=stored.at,
+        project=stored.project,
+        environment=stored.environment,
+        sequence=stored.sequence,
+        actor=Actor(type_, id_, id_),
+        api_version=API_VERSION,
+        data=data_of(stored.type, stored.payload),
     )

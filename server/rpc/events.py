@@ -12,13 +12,14 @@ from server.core.announcing.wanted import read_wanted
 from server.core.errors import Stale
 from server.core.methods import action_of
 from server.live.trails import Trails
-from server.operations.feed import Feed, TellableEvent
+from server.operations.feed import Feed
 from server.operations.writes import require
 from server.rpc.call import Call
 from server.rpc.management import Management, named, parse, scope_of
 from server.rpc.paging import read_number, size_of
 from server.rpc.table import Table, merge, server_stream
 from server.rpc.timestamps import timestamp
+from webhooks.envelope import Event
 
 SERVICE: Final = "flagstaff.v1.EventService"
 WATCH: Final = f"/{SERVICE}/WatchEvents"
@@ -101,7 +102,7 @@ class _Events:
         return await self._management.run(lambda: {project: self._feed.last(project) for project in projects})
 
 
-def event_message(event: TellableEvent) -> messages.Event:
+def event_message(event: Event) -> messages.Event:
     """An event as clients get it."""
     message = messages.Event(
         id=event.id,
@@ -111,8 +112,8 @@ def event_message(event: TellableEvent) -> messages.Event:
         project=event.project,
         environment=event.environment,
         sequence=event.sequence,
-        actor_type=event.actor_type,
-        actor_id=event.actor_id,
+        actor_type=event.actor.type,
+        actor_id=event.actor.id,
     )
     message.data.update(event.data)
     return message
@@ -126,5 +127,5 @@ def _check_there(sequence: int, last: int) -> None:
         )
 
 
-def _messages(events: Sequence[TellableEvent]) -> list[messages.Event]:
+def _messages(events: Sequence[Event]) -> list[messages.Event]:
     return [event_message(event) for event in events]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from server.core.announcing.told import announced_name
+from server.core.announcing.groups import announced_name
 from server.core.audit import AuditEntry
 from server.core.json import Json
 from server.store.announce import Announcement, announce

@@ -122,7 +122,7 @@ def test_an_endpoint_can_ask_for_nothing_more(engine: Engine, how: str, why: str
     assert ["missed"] * 3 == statuses(engine)
     assert set() == _record(engine, Result(second, 200))
     assert [("webhook.endpoint_disabled", why, 3)] == [
-        (each.type, each.data["reason"], each.data["pending"]) for each in written.notices
+        (each.type, each.data["why"], each.data["pending"]) for each in written.notices
     ]
     with reading(engine) as connection:
         assert [(state, why)] == [tuple(row) for row in connection.execute(endpoints.select().with_only_columns(
@@ -142,7 +142,7 @@ def test_an_endpoint_that_fails_for_long_is_disabled(engine: Engine) -> None:
         _record(engine, *(Result(each, 500, "no", retry_in_s=0) for each in claimed), seconds=seconds, written=written)
 
     assert ["missed"] * 2 == statuses(engine)
-    assert ["failing"] == [each.data["reason"] for each in written.notices]
+    assert ["failing"] == [each.data["why"] for each in written.notices]
 
 
 def test_one_success_forgives(engine: Engine) -> None:

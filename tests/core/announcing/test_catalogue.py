@@ -7,7 +7,7 @@ import pytest
 
 from server.core.announcing.catalogue import CATALOGUE, data_of
 from server.core.announcing.fields import Shape, data_schema
-from server.core.announcing.told import announced_name
+from server.core.announcing.groups import announced_name
 from server.core.change_requests.machine import Happening as RequestHappening
 from server.core.events import TYPES
 from server.core.launch_plans.machine import Happening as PlanHappening

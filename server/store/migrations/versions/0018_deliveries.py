@@ -107,3 +107,11 @@ def upgrade() -> None:
         sa.Column("sequence", _WHOLE, nullable=False),
         sa.PrimaryKeyConstraint("project", name="pk_fan_out"),
     )
+    op.create_table(
+        "notice",
+        sa.Column("id", _WHOLE, nullable=False),
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_notice"),
+    )
