@@ -6,6 +6,7 @@ WebhookError
   AddressRefused     an address that nothing may be sent to; an OSError too: a client's failed connection
   SealBroken         a sealed text that none of the keys opens
   RenderFailed       a template or an integration that gave no body within its bounds
+  EvaluationFailed   an expression that gave no answer for an event
 """
 
 from collections.abc import Sequence
@@ -57,3 +58,7 @@ class SealBroken(WebhookError):
 
 class RenderFailed(WebhookError):
     """A template or an integration that gave no body: it is wrong for this event, or passed a bound."""
+
+
+class EvaluationFailed(WebhookError):
+    """An expression that gave no answer: it does not fit this event, or passed a bound."""

@@ -51,3 +51,15 @@ ROWS_PER_SWEEP_MAX: Final = 1_000
 
 ERROR_CHARS_MAX: Final = 500
 """What is kept of an attempt's error."""
+
+FILTER_VALUES_MAX: Final = 100
+"""Types, environments, tags or owners of one filter."""
+
+FILTER_VALUE_CHARS_MAX: Final = 200
+
+EXPRESSION_CHARS_MAX: Final = 2_000
+EXPRESSION_DEPTH_MAX: Final = 100
+"""Parts of an expression, or of a value in it, that stand in each other; a chain of `||` is as deep as it is long."""
+
+EXPRESSION_STEPS_MAX: Final = 20_000
+"""What one evaluation may cost; an expression that people write takes some ten, and some hundred over lists."""
