@@ -63,3 +63,25 @@ EXPRESSION_DEPTH_MAX: Final = 100
 
 EXPRESSION_STEPS_MAX: Final = 20_000
 """What one evaluation may cost; an expression that people write takes some ten, and some hundred over lists."""
+
+CONNECTIONS_MAX: Final = 1_000
+CONNECTIONS_PER_HOST_MAX: Final = 100
+"""Connections of a process at once; endpoints of one host share the second figure."""
+
+KEEP_ALIVE_S: Final = 15.0
+"""How long a connection lies idle before it is closed."""
+
+STALE_S: Final = 1.0
+"""A used connection that ends so soon after it is used again, without an answer, had ended before."""
+
+LOOKUPS_MAX: Final = 16
+"""Host names that are looked up at once."""
+
+ANSWER_BYTES_MAX: Final = 4_096
+"""What is read of an answer's body, for people to look at."""
+
+ANSWER_BODY_S: Final = 2.0
+"""How long an answer's body is waited for once its status has come, which is all that counts."""
+
+RETRY_AFTER_CHARS_MAX: Final = 64
+"""What is read of a Retry-After header; an HTTP-date has 29."""

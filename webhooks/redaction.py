@@ -12,6 +12,9 @@ from typing import Final
 from yarl import URL
 
 HIDDEN: Final = "***"
+SECRET_CHARS_MIN: Final = 6
+"""What is shorter is no secret, and would be found in any text."""
+
 SHOWN_HEADERS: Final = frozenset(
     {
         "accept",
@@ -52,3 +55,25 @@ def show_url(text: str) -> str:
 def show_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers as they may be logged and listed: all names, and the values that cannot be secret."""
     return {name: value if name.lower() in SHOWN_HEADERS else HIDDEN for name, value in headers.items()}
+
+
+def hide(text: str, *, url: str = "", headers: Mapping[str, str] | None = None) -> str:
+    """A text that somebody else wrote, such as an answer, without what of this URL and these headers may be secret."""
+    for secret in sorted(_secrets(url, headers or {}), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _secrets(url: str, headers: Mapping[str, str]) -> set[str]:
+    found: set[str] = set()
+    for name, value in headers.items():
+        if name.lower() not in SHOWN_HEADERS:
+            # Of `Bearer abc` the second half is the secret, and may come back alone.
+            found.update((value, *value.split()))
+    try:
+        parsed = URL(url)
+    except (ValueError, TypeError):
+        return {url}
+    found.update((parsed.raw_query_string, *parsed.query.values()))
+    found.update(part for part in parsed.raw_path.split("/") if not _PLAIN_WORD.fullmatch(part))
+    return {each for each in found if len(each) >= SECRET_CHARS_MIN}
