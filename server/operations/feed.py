@@ -7,9 +7,9 @@ from sqlalchemy import Engine
 
 from server.core.announcing.catalogue import API_VERSION, data_of
 from server.core.announcing.wanted import Wanted
-from server.core.errors import NotFound
+from server.core.errors import NotFound, Stale
 from server.store.engine import reading
-from server.store.outbox import StoredEvent, events_behind, last_event, newest_events
+from server.store.outbox import StoredEvent, events_behind, first_event, last_event, newest_events
 from server.store.projects import find_project
 from webhooks.envelope import Actor, Event
 
@@ -39,8 +39,17 @@ class Feed:
         return [tellable(each) for each in found], further
 
     def behind(self, project: str, wanted: Wanted, *, environment: str, sequence: int) -> tuple[list[Event], int]:
-        """The oldest that are wanted behind one, and up to where all are among them. Errors: StoreUnavailable."""
+        """The oldest that are wanted behind one, and up to where all are among them; behind 0: all that are kept.
+
+        Errors: Stale when some behind it are forgotten; StoreUnavailable.
+        """
         with reading(self.engine) as connection:
+            first = first_event(connection, project)
+            if 0 < sequence < first - 1:
+                raise Stale(
+                    f"events up to {first - 1} are forgotten, and what is behind {sequence} was asked for: begin anew "
+                    f"behind event {first - 1}, or behind 0 for all that are kept"
+                )
             found, looked = events_behind(
                 connection, project, wanted, environment=environment, sequence=sequence, limit=PORTION
             )

@@ -102,6 +102,15 @@ class Listed:
     is_last: bool
 
 
+def flag_owners(connection: Connection, project: str, keys: Collection[str]) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The tags of these flags, and whose they are; flags that are not there are missing."""
+    query = select(_FLAG.key, _FLAG.tags, _FLAG.owner).where(_FLAG.project == project, _FLAG.key.in_(keys))
+    return {
+        key: (tuple(each for each in tags.split(TAG_SEPARATOR) if each), owner)
+        for key, tags, owner in connection.execute(query)
+    }
+
+
 def list_flags(
     connection: Connection,
     *,

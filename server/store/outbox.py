@@ -1,15 +1,17 @@
 """Read what was announced, in its order."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, or_, select
+from sqlalchemy import Connection, Select, delete, exists, or_, select, tuple_
 
 from server.core.announcing.wanted import Wanted
 from server.store import tables
+from webhooks.tables import deliveries
 
 SCANNED_MAX: Final = 10_000
 """Events that one look goes through; those that are not wanted count too."""
@@ -61,10 +63,49 @@ def events_behind(
     return events, events[-1].sequence if len(events) == limit else end
 
 
+def next_events(connection: Connection, project: str, sequence: int, *, limit: int) -> list[StoredEvent]:
+    """The oldest events behind one, whatever they tell."""
+    query = select(tables.outbox).where(_COLUMNS.project == project, _COLUMNS.sequence > sequence)
+    return _read(connection, query.order_by(_COLUMNS.sequence).limit(limit))
+
+
+def events_at(connection: Connection, places: Collection[tuple[str, int]]) -> list[StoredEvent]:
+    """The events at these places, by (project, sequence); those that are forgotten are missing."""
+    here = tuple_(_COLUMNS.project, _COLUMNS.sequence)
+    return _read(connection, select(tables.outbox).where(here.in_(list(places))))
+
+
 def last_event(connection: Connection, project: str) -> int:
     """The number of a project's last event; 0: nothing has happened."""
     query = select(_COLUMNS.sequence).where(_COLUMNS.project == project).order_by(_COLUMNS.sequence.desc()).limit(1)
     return connection.execute(query).scalar() or 0
+
+
+def first_event(connection: Connection, project: str) -> int:
+    """The number of the oldest event that is still kept; 0: nothing has happened."""
+    query = select(_COLUMNS.sequence).where(_COLUMNS.project == project).order_by(_COLUMNS.sequence).limit(1)
+    return connection.execute(query).scalar() or 0
+
+
+def forget_events(connection: Connection, project: str, *, before: datetime, limit: int) -> int:
+    """Forget the oldest events of a project, up to the first that is not old or still has deliveries.
+
+    Shapes: how many. So what is kept has no holes, and who goes on behind a forgotten event can be told. The last event
+    stays, since the order goes on behind it.
+    """
+    delivered = exists().where(deliveries.c.event_id == _COLUMNS.id)
+    oldest = (
+        select(_COLUMNS.sequence, _COLUMNS.at, delivered)
+        .where(_COLUMNS.project == project)
+        .order_by(_COLUMNS.sequence)
+        .limit(limit + 1)
+    )
+    rows = connection.execute(oldest).all()
+    old = list(takewhile(lambda row: row[1] < before and not row[2], rows[:limit] if len(rows) > limit else rows[:-1]))
+    if old:
+        gone = delete(tables.outbox).where(_COLUMNS.project == project, _COLUMNS.sequence <= old[-1].sequence)
+        connection.execute(gone)
+    return len(old)
 
 
 def _fitting(project: str, wanted: Wanted, environment: str) -> Select[Any]:

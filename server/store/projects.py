@@ -23,6 +23,11 @@ def list_projects(connection: Connection) -> list[Project]:
     return [Project(*row) for row in connection.execute(_QUERY.order_by(_TABLE.key))]
 
 
+def last_sequences(connection: Connection) -> dict[str, int]:
+    """Each project's number of its last event, also of those that are deleted."""
+    return {key: last for key, last in connection.execute(select(_TABLE.key, _TABLE.event_sequence))}
+
+
 def find_project(connection: Connection, key: str) -> Project | None:
     """One project, or None."""
     row = _ONE.first(connection, own_key=key)
