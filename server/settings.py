@@ -101,6 +101,15 @@ class Settings:
     guard_metrics: bool = False
     """Whether /metrics needs the role read; else it is open to everyone."""
 
+    hook_keys_file: Path | None = None
+    """Keys that secrets of webhooks are sealed with, one a line, the newest first; None: where server/keys.py looks."""
+
+    hook_allow: tuple[str, ...] = ()
+    """Addresses, networks and hosts that webhooks may be sent to although they are not public."""
+
+    hook_allow_http: bool = False
+    """Whether they may be sent unencrypted, too."""
+
     group_directory: Path | None = None
     """Where the processes of a group find each other, readable by this user alone; None for a process by itself."""
 

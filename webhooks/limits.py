@@ -34,6 +34,25 @@ URL_CHARS_MAX: Final = 2_048
 ALLOWED_PLACES_MAX: Final = 1_000
 """Networks and hosts that an operator allows."""
 
+ENDPOINT_NAME_CHARS_MAX: Final = 200
+ENDPOINTS_PER_PROJECT_MAX: Final = 1_000
+"""Endpoints that are not deleted: each event is held against all of them."""
+
+HEADERS_MAX: Final = 20
+"""Headers that an owner may add."""
+
+HEADER_CHARS_MAX: Final = 4_096
+SETTINGS_CHARS_MAX: Final = 16_384
+"""What a format's settings, or its secrets, take as JSON."""
+
+TEMPLATE_CHARS_MAX: Final = 20_000
+CONCURRENCY_MAX: Final = 64
+"""Deliveries to one endpoint that may be under way at once."""
+
+TIMEOUT_S_MIN: Final = 1.0
+TIMEOUT_S_MAX: Final = 30.0
+"""As long as Standard Webhooks lets a sender wait at most."""
+
 CLAIM_MAX: Final = 500
 """Deliveries that are claimed, or whose outcomes are kept, in one transaction."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 
 from server.cli.access import asking_of, certificate_roles, first_token, is_loopback, issuer_trust, warn_open
+from server.cli.hook_settings import checked_allow, checked_keys
 from server.cli.import_ import actor_name
 from server.cli.options import (
     DEFAULT_DATABASE_URL,
@@ -211,6 +212,25 @@ def serve(
     provider_allow_http: Annotated[
         bool, option("--provider-allow-http", "Ask providers elsewhere also by http://, unencrypted.")
     ] = False,
+    hook_keys_file: Annotated[
+        Path | None,
+        option(
+            "--hook-keys-file",
+            "Keys that URLs and secrets of webhooks are sealed with, one a line, the newest first; else "
+            "FLAGSTAFF_HOOK_KEYS, or the database's name and .hook-keys.",
+        ),
+    ] = None,
+    hook_allow: Annotated[
+        list[str] | None,
+        option(
+            "--hook-allow",
+            "An address, a network such as 10.0.0.0/8 or a host such as n8n.lan that webhooks may be sent to although "
+            "it is not public. Repeatable.",
+        ),
+    ] = None,
+    hook_allow_http: Annotated[
+        bool, option("--hook-allow-http", "Send webhooks also to http:// addresses, unencrypted.")
+    ] = False,
     access_log: Annotated[bool, option("--access-log", "Log every request, not only failed and slow ones.")] = False,
     otlp_endpoint: Annotated[
         str | None,
@@ -267,6 +287,9 @@ def serve(
         trusted_proxies=tuple(read_network(each) for each in trusted_proxy or ()),
         certificate_roles=certificate_roles(certificate_role or (), has_ca=tls_client_ca is not None),
         providers=read_providers(provider or (), token_files=provider_token_file or (), allow_http=provider_allow_http),
+        hook_keys_file=hook_keys_file,
+        hook_allow=checked_allow(hook_allow or ()),
+        hook_allow_http=hook_allow_http,
         oidc=issuer_trust(
             oidc_issuer, audiences=oidc_audience or (), rules=oidc_role or (), algorithms=oidc_algorithm or ()
         ),
@@ -275,6 +298,7 @@ def serve(
         context_headers=parse_headers(context_from_header or ()),
     )
     _check_tls(settings)
+    checked_keys(settings)
     if not is_loopback(host):
         warn_open(settings)
     if demo:

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from server.core.errors import InvalidRequest
-from server.keys import FILE_VARIABLE, VARIABLE, read_key
+from server.keys import FILE_VARIABLE, HOOK_VARIABLE, VARIABLE, read_hook_keys, read_key
 from tests.house.sources import ROOT
 
 KEY: Final = "k" * 32
@@ -77,3 +77,46 @@ def test_a_directory_that_takes_no_file(tmp_path: Path) -> None:
     """Says what else there is."""
     with pytest.raises(InvalidRequest, match=f"give one by {FILE_VARIABLE}"):
         read_key(tmp_path / "missing" / "flags.db", {}, make=True)
+
+
+def test_a_key_for_hooks_is_made_beside_the_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For its owner alone; it is told once, and found again."""
+    database = tmp_path / "flags.db"
+    before = read_hook_keys(database, {}, make=False)
+    made = read_hook_keys(database, {}, make=True)
+    path = tmp_path / "flags.db.hook-keys"
+
+    assert ((), made) == (before, read_hook_keys(database, {}, make=True))
+    assert (0o600, 1, 64) == (stat.S_IMODE(path.stat().st_mode), len(made), len(made[0]))
+    assert 1 == len(caplog.records) and made[0].decode() not in caplog.text
+
+
+def test_keys_for_hooks_that_are_given(tmp_path: Path) -> None:
+    """The newest first: in a variable with commas between them, or in a file, one a line."""
+    database, file = tmp_path / "flags.db", tmp_path / "keys"
+    file.write_text(f"# newest first\n{KEY}new\n\n{KEY}old\n")
+    file.chmod(0o600)
+    new, old = f"{KEY}new".encode(), f"{KEY}old".encode()
+
+    assert (new, old) == read_hook_keys(database, {}, file=file, make=True)
+    assert (old, new) == read_hook_keys(None, {HOOK_VARIABLE: f"{KEY}old, {KEY}new"}, file=file, make=True)
+    assert [file] == list(tmp_path.iterdir())
+
+
+def test_keys_for_hooks_that_cannot_be_used(tmp_path: Path) -> None:
+    """Too short, none, too many, not there; where replicas share a database they must be given."""
+    short, none = tmp_path / "short", tmp_path / "none"
+    for path, content in ((short, f"{KEY}\nsecret\n"), (none, "# nothing\n")):
+        path.write_text(content)
+        path.chmod(0o600)
+    for environ, file, said in (
+        ({}, short, "has 6 characters"),
+        ({}, none, "there are 0 keys"),
+        ({}, tmp_path / "missing", "hooks need it"),
+        ({HOOK_VARIABLE: ",".join([KEY] * 17)}, None, "there are 17 keys"),
+        ({}, None, f"by --hook-keys-file or {HOOK_VARIABLE}"),
+    ):
+        with pytest.raises(InvalidRequest, match=said) as refused:
+            read_hook_keys(None, environ, file=file, make=True)
+        assert KEY not in str(refused.value)
+    assert () == read_hook_keys(None, {}, make=False)
