@@ -98,3 +98,9 @@ def enable(connection: Connection, endpoint_id: str, *, notices: Notices) -> boo
         return False
     notices.write(connection, Notice("webhook.endpoint_recovered", row.project, {"endpoint_id": endpoint_id}))
     return True
+
+
+def any_endpoint(connection: Connection) -> bool:
+    """Whether there is anybody to deliver to, or who misses something."""
+    wanted = select(endpoints.c.id).where(endpoints.c.state != EndpointState.GONE)
+    return connection.execute(wanted.limit(1)).first() is not None

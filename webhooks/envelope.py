@@ -7,9 +7,11 @@ signatures cover the body and not the headers that it would use.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from webhooks import limits
 
 STANDARD_TYPE: Final = "application/json"
 CLOUD_EVENTS_TYPE: Final = "application/cloudevents+json"
@@ -86,6 +88,24 @@ def cloud_event_body(event: Event, source: str) -> bytes:
             "data": envelope(event),
         }
     )
+
+
+def capped(event: Event, bytes_max: int = limits.BODY_BYTES_MAX) -> Event:
+    """The same event, without its lists and with shorter texts if its body would be too large.
+
+    Every field stays, so a body keeps its schema; `data.truncated` names those that lost something, and whoever wants
+    all of them asks for the event by its id.
+    """
+    if len(standard_body(event)) <= bytes_max:
+        return event
+    lists = {name for name, value in event.data.items() if isinstance(value, list | dict) and value}
+    texts = {
+        name: value[: limits.CUT_TEXT_CHARS]
+        for name, value in event.data.items()
+        if isinstance(value, str) and len(value) > limits.CUT_TEXT_CHARS
+    }
+    emptied = {name: type(event.data[name])() for name in lists}
+    return replace(event, data={**event.data, **emptied, **texts, "truncated": sorted({*lists, *texts})})
 
 
 def timestamp_text(at: datetime) -> str:

@@ -104,3 +104,9 @@ ANSWER_BODY_S: Final = 2.0
 
 RETRY_AFTER_CHARS_MAX: Final = 64
 """What is read of a Retry-After header; an HTTP-date has 29."""
+
+BODY_BYTES_MAX: Final = 64 * 1024
+"""Largest body of an event; receivers ask for less than 20 kB, and intermediaries must forward 64 KiB."""
+
+CUT_TEXT_CHARS: Final = 200
+"""What is left of a text in an event that is too large."""

@@ -1,13 +1,15 @@
 """Bodies of events: the same bytes each time, and what is in them."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhooks.envelope import Actor, Event, cloud_event_body, envelope, standard_body
+from webhooks import limits
+from webhooks.envelope import Actor, Event, capped, cloud_event_body, envelope, standard_body
 
 EVENT: Final = Event(
     id="evt_1",
@@ -53,3 +55,24 @@ def test_every_text_is_sent_and_read_again(data: dict[str, object]) -> None:
     event = Event("evt_1", "x.y", EVENT.at, "p", "e", 1, EVENT.actor, "2026-11-01", data)
 
     assert data == json.loads(standard_body(event))["data"]
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.lists(st.text(max_size=20)) | st.text() | st.integers() | st.dictionaries(st.text(), st.integers()),
+    )
+)
+def test_a_large_event_keeps_its_fields(data: dict[str, Any]) -> None:
+    """Lists are emptied and texts cut, each of the same kind as before, and the event says which."""
+    event = Event("evt_1", "x.y", EVENT.at, "p", "e", 1, EVENT.actor, "2026-11-01", data)
+    large = {**data, "changes": ["x" * 1_000] * 100, "reason": "why" * 1_000, "size": 7}
+    cut = capped(replace(event, data=large)).data
+
+    assert capped(event) is event
+    assert {name: type(value) for name, value in large.items()}.items() <= {
+        name: type(value) for name, value in cut.items()
+    }.items()
+    assert [] == cut["changes"] and 200 == len(cut["reason"]) and 7 == cut["size"]
+    assert {"changes", "reason"} <= set(cut["truncated"])
+    assert limits.BODY_BYTES_MAX > len(standard_body(replace(event, data=cut)))
