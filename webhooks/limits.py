@@ -53,6 +53,29 @@ TIMEOUT_S_MIN: Final = 1.0
 TIMEOUT_S_MAX: Final = 30.0
 """As long as Standard Webhooks lets a sender wait at most."""
 
+TEMPLATE_CHARS_MAX: Final = 16_000
+TEMPLATE_TAG_CHARS_MAX: Final = 1_000
+"""Between `{{` and `}}`, or `{%` and `%}`: some rules of the library's lexer cost the square of it."""
+
+TEMPLATE_BLANKS_MAX: Final = 100
+"""Spaces and line ends in a row, for the same reason."""
+
+TEMPLATE_DEPTH_MAX: Final = 20
+"""Conditions, loops and the like that stand in each other."""
+
+TEMPLATE_PARTS_DEPTH_MAX: Final = 100
+"""The same with all parts that the library makes of them, and of what stands in them."""
+
+TEMPLATE_STEPS_MAX: Final = 100_000
+"""What one rendering may cost: each turn of a loop the parts of the template, each filter what its values weigh."""
+
+TEMPLATE_VALUE_WEIGHT_MAX: Final = 4_000
+"""Of one value in a template; a text of 128,000 characters weighs as much."""
+
+TEMPLATE_NUMBER_BITS_MAX: Final = 512
+BODY_BYTES_MAX: Final = 262_144
+"""Of what a template or an integration makes. Standard Webhooks asks for less than 20 kB."""
+
 CLAIM_MAX: Final = 500
 """Deliveries that are claimed, or whose outcomes are kept, in one transaction."""
 
