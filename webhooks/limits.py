@@ -45,7 +45,6 @@ HEADER_CHARS_MAX: Final = 4_096
 SETTINGS_CHARS_MAX: Final = 16_384
 """What a format's settings, or its secrets, take as JSON."""
 
-TEMPLATE_CHARS_MAX: Final = 20_000
 CONCURRENCY_MAX: Final = 64
 """Deliveries to one endpoint that may be under way at once."""
 
