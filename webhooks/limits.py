@@ -72,8 +72,8 @@ TEMPLATE_VALUE_WEIGHT_MAX: Final = 4_000
 """Of one value in a template; a text of 128,000 characters weighs as much."""
 
 TEMPLATE_NUMBER_BITS_MAX: Final = 512
-BODY_BYTES_MAX: Final = 262_144
-"""Of what a template or an integration makes. Standard Webhooks asks for less than 20 kB."""
+RENDERED_BYTES_MAX: Final = 256 * 1024
+"""Of what a template makes of an event: four times as long, since it may say things twice and escape them."""
 
 CLAIM_MAX: Final = 500
 """Deliveries that are claimed, or whose outcomes are kept, in one transaction."""

@@ -114,8 +114,8 @@ class Rules(Environment):
     """Tags, filters and bounds of our templates, for one kind of text."""
 
     block_nesting_limit = limits.TEMPLATE_DEPTH_MAX
-    local_namespace_limit = limits.BODY_BYTES_MAX
-    output_stream_limit = limits.BODY_BYTES_MAX
+    local_namespace_limit = limits.RENDERED_BYTES_MAX
+    output_stream_limit = limits.RENDERED_BYTES_MAX
     template_class = Template
 
     def __init__(self, escape: Callable[[str], str]) -> None:

@@ -315,4 +315,4 @@ def test_no_template_raises_anything_else(text: str, content_type: str) -> None:
     except (InvalidSetting, RenderFailed):
         return
 
-    assert len(body) <= limits.BODY_BYTES_MAX
+    assert len(body) <= limits.RENDERED_BYTES_MAX
