@@ -251,3 +251,9 @@ SCHEDULE_GRACE_S_MAX: Final = 31 * 86_400
 SCHEDULE_REMINDER_S_MAX: Final = 31 * 86_400
 SCHEDULED_AHEAD_DAYS_MAX: Final = 5 * 366
 """How far ahead a single instant may be."""
+
+STALE_DAYS_MAX: Final = 3_650
+"""Of any term by which flags become stale, and of a snooze."""
+
+STALE_PORTION: Final = 100
+"""Flags that are looked at, whether they are still of use, in one transaction."""

@@ -1,7 +1,7 @@
 """Describe types of events that share their fields, and make their data from what was kept of them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from server.core.announcing.fields import EventType, Field, Shape
@@ -25,6 +25,8 @@ class Group:
     """(public name, stored name, shape, what it says); a shape that may be missing stands in `nullable`."""
 
     nullable: frozenset[str] = frozenset()
+    example: Mapping[str, Json] = field(default_factory=dict)
+    """Values by which its types are shown, where those that are made up for all would mislead."""
 
     def fields(self) -> tuple[Field, ...]:
         """The fields in their public order: what is one value first."""
@@ -92,7 +94,7 @@ def types_of(groups: Iterable[Group]) -> Iterable[tuple[EventType, Group]]:
     """Each type of some groups; names as they are announced."""
     for group in groups:
         fields = group.fields()
-        example = {each.name: _example(each) for each in fields}
+        example = {each.name: group.example.get(each.name, _example(each)) for each in fields}
         for rest, fires in group.fires.items():
             yield EventType(announced_name(group.prefix + rest), fires, fields, example), group
 
