@@ -7,6 +7,7 @@ from server.operations.launch_plans.running import Running
 from server.operations.metrics import Folding
 from server.operations.releases.moving import Releases
 from server.operations.schedules.executing import Executing
+from server.operations.staleness.sweeping import Sweeping
 from server.operations.timelines import Timelines
 from server.operations.writes import Writer
 from server.scheduling.change_requests import DueChangeRequests
@@ -24,5 +25,6 @@ def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
         judging,
         DueSchedules(Executing(writer)),
         Releases(writer, judgements),
+        Sweeping(writer.engine, judging.clock),
         Timelines(writer.engine),
     ]

@@ -19,6 +19,7 @@ from server.store import (
     metric_tables,
     release_tables,
     schedule_tables,
+    staleness_tables,
 )
 from server.store.rows import Base, Instant
 from server.store.rows import instant_column as _instant
@@ -27,7 +28,7 @@ from server.store.rows import number_column as _number
 from server.store.rows import text_column as _text
 from webhooks import tables as webhook_tables
 
-__all__ = ["Base", "Instant", "launch_plan_tables", "release_tables", "schedule_tables"]
+__all__ = ["Base", "Instant", "launch_plan_tables", "release_tables", "schedule_tables", "staleness_tables"]
 
 
 def _of_environment() -> ForeignKeyConstraint:

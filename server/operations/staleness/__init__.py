@@ -1,0 +1,1 @@
+"""What flags are of no more use: looked for by the clock, and said by people."""
