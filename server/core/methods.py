@@ -175,6 +175,13 @@ ACTIONS: Final[Mapping[str, Action]] = {
     ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
+        "flagstaff.v1.StalenessService",
+        {
+            Action.READ: ("GetStaleness", "ListStaleFlags", "GetStalenessPolicy"),
+            Action.EDIT: ("SnoozeStale", "MarkStale", "ClearStale", "MarkPermanent", "UpdateStalenessPolicy"),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.TokenService",
         {
             Action.ADMINISTER: ("CreateToken", "GetToken", "ListTokens", "RevokeToken", "RotateToken"),

@@ -17,6 +17,7 @@ from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
 from server.operations.releases.moving import Releases
 from server.operations.segments import Segments
+from server.operations.staleness.managing import Staleness
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
 from server.rpc.audit import audit_table
@@ -34,6 +35,7 @@ from server.rpc.releases import release_table
 from server.rpc.schedules import schedules_table
 from server.rpc.segments import segment_table
 from server.rpc.simulation import simulation_table
+from server.rpc.staleness import staleness_table
 from server.rpc.table import Table, merge
 from server.rpc.tokens import token_table
 
@@ -68,5 +70,6 @@ def management_table(
         schedules_table(management, writer),
         segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),
+        staleness_table(management, Staleness(writer)),
         token_table(management, tokens),
     )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from server.cli.flag import configs, lifecycle, looking, rules, transfers
+from server.cli.flag import configs, lifecycle, looking, rules, stale, transfers
 from server.cli.options import group
 from server.cli.remote import ABOUT_SERVERS
 
@@ -21,6 +21,7 @@ app = group(HELP)
 for module in (looking, lifecycle, configs, transfers):
     module.register(app)
 app.add_typer(rules.app, name="rule")
+app.add_typer(stale.app, name="stale")
 app.add_typer(configs.target_app, name="target")
 app.add_typer(configs.prerequisite_app, name="prerequisite")
 app.add_typer(lifecycle.variant_app, name="variant")
