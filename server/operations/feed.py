@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from server.core.announcing.catalogue import API_VERSION, data_of
 from server.core.announcing.wanted import Wanted
 from server.core.errors import NotFound, Stale
+from server.store.causing import PAYLOAD_FIELD
 from server.store.engine import reading
 from server.store.outbox import StoredEvent, events_behind, first_event, last_event, newest_events
 from server.store.projects import find_project
@@ -67,6 +68,7 @@ class Feed:
 def tellable(stored: StoredEvent) -> Event:
     """What others get of an event, whichever way they do; the same at each telling."""
     type_, _, id_ = str(stored.payload.get("actor", "")).partition(":")
+    caused = stored.payload.get(PAYLOAD_FIELD) or {}
     return Event(
         id=stored.id,
         type=stored.type,
@@ -77,4 +79,6 @@ def tellable(stored: StoredEvent) -> Event:
         actor=Actor(type_, id_, id_),
         api_version=API_VERSION,
         data=data_of(stored.type, stored.payload),
+        causation_id=caused.get("id"),
+        hops=int(caused.get("hops", 0)),
     )

@@ -116,6 +116,9 @@ def event_message(event: Event) -> messages.Event:
         actor_id=event.actor.id,
     )
     message.data.update(event.data)
+    message.causation_id = event.causation_id or ""
+    message.hops = event.hops
+    message.links.update(event.links)
     return message
 
 

@@ -7,6 +7,7 @@ belongs to evaluations.
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
@@ -119,8 +120,9 @@ class Management:
         return write_of(request.options, principal, action=action_of(path), now=self.clock())
 
     async def run(self, operation: Callable[[], T]) -> T:
-        """Run an operation beside the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, operation)
+        """Run an operation beside the loop, which knows what the caller knows of its cause."""
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: context.run(operation))
 
 
 def parse(request_type: type[Request], raw: bytes) -> Request:

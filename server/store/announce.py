@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from server.store import tables
+from server.store.causing import with_cause
 from server.store.standing import Standing, read_standing
 from server.store.statements import insert_rows, update_rows
 
@@ -28,7 +29,7 @@ def announce(
 ) -> None:
     """Give each event its id and its place in the project's one order, and keep it until it is delivered.
 
-    The order ends as `standing` says.
+    The order ends as `standing` says. What led to them, as server/store/causing.py knows it, is kept with them.
     """
     last = (standing or read_standing(connection, project)).event_sequence
     rows = [
@@ -39,7 +40,7 @@ def announce(
             "id": f"evt_{uuid.uuid4().hex}",
             "environment": each.environment,
             "type": each.type,
-            "payload": each.payload,
+            "payload": with_cause(each.payload),
             "at": each.at,
         }
         for place, each in enumerate(announcements, start=1)

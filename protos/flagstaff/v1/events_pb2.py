@@ -26,29 +26,33 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66lagstaff/v1/events.proto\x12\x0c\x66lagstaff.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\x05 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x10\n\x08sequence\x18\x07 \x01(\x03\x12\x12\n\nactor_type\x18\x08 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\t \x01(\t\x12%\n\x04\x64\x61ta\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\"o\n\x11ListEventsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"R\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.flagstaff.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x12WatchEventsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x03\"K\n\x13WatchEventsResponse\x12\"\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x13.flagstaff.v1.Event\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"Q\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66ires\x18\x02 \x01(\t\x12\'\n\x06schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x17\n\x15ListEventTypesRequest\"@\n\x16ListEventTypesResponse\x12&\n\x05types\x18\x01 \x03(\x0b\x32\x17.flagstaff.v1.EventType2\x92\x02\n\x0c\x45ventService\x12O\n\nListEvents\x12\x1f.flagstaff.v1.ListEventsRequest\x1a .flagstaff.v1.ListEventsResponse\x12T\n\x0bWatchEvents\x12 .flagstaff.v1.WatchEventsRequest\x1a!.flagstaff.v1.WatchEventsResponse0\x01\x12[\n\x0eListEventTypes\x12#.flagstaff.v1.ListEventTypesRequest\x1a$.flagstaff.v1.ListEventTypesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x66lagstaff/v1/events.proto\x12\x0c\x66lagstaff.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\x05 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x06 \x01(\t\x12\x10\n\x08sequence\x18\x07 \x01(\x03\x12\x12\n\nactor_type\x18\x08 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\t \x01(\t\x12%\n\x04\x64\x61ta\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0c\x63\x61usation_id\x18\x0b \x01(\t\x12\x0c\n\x04hops\x18\x0c \x01(\x05\x12-\n\x05links\x18\r \x03(\x0b\x32\x1e.flagstaff.v1.Event.LinksEntry\x1a,\n\nLinksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\x11ListEventsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"R\n\x12ListEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.flagstaff.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"a\n\x12WatchEventsRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x02 \x01(\t\x12\r\n\x05types\x18\x03 \x03(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x03\"K\n\x13WatchEventsResponse\x12\"\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x13.flagstaff.v1.Event\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"Q\n\tEventType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66ires\x18\x02 \x01(\t\x12\'\n\x06schema\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x17\n\x15ListEventTypesRequest\"@\n\x16ListEventTypesResponse\x12&\n\x05types\x18\x01 \x03(\x0b\x32\x17.flagstaff.v1.EventType2\x92\x02\n\x0c\x45ventService\x12O\n\nListEvents\x12\x1f.flagstaff.v1.ListEventsRequest\x1a .flagstaff.v1.ListEventsResponse\x12T\n\x0bWatchEvents\x12 .flagstaff.v1.WatchEventsRequest\x1a!.flagstaff.v1.WatchEventsResponse0\x01\x12[\n\x0eListEventTypes\x12#.flagstaff.v1.ListEventTypesRequest\x1a$.flagstaff.v1.ListEventTypesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'flagstaff.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EVENT_LINKSENTRY']._loaded_options = None
+  _globals['_EVENT_LINKSENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=107
-  _globals['_EVENT']._serialized_end=341
-  _globals['_LISTEVENTSREQUEST']._serialized_start=343
-  _globals['_LISTEVENTSREQUEST']._serialized_end=454
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=456
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=538
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=540
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=637
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=639
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=714
-  _globals['_EVENTTYPE']._serialized_start=716
-  _globals['_EVENTTYPE']._serialized_end=797
-  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=799
-  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=822
-  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=824
-  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=888
-  _globals['_EVENTSERVICE']._serialized_start=891
-  _globals['_EVENTSERVICE']._serialized_end=1165
+  _globals['_EVENT']._serialized_end=470
+  _globals['_EVENT_LINKSENTRY']._serialized_start=426
+  _globals['_EVENT_LINKSENTRY']._serialized_end=470
+  _globals['_LISTEVENTSREQUEST']._serialized_start=472
+  _globals['_LISTEVENTSREQUEST']._serialized_end=583
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=585
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=667
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=669
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=766
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=768
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=843
+  _globals['_EVENTTYPE']._serialized_start=845
+  _globals['_EVENTTYPE']._serialized_end=926
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=928
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=951
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=953
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=1017
+  _globals['_EVENTSERVICE']._serialized_start=1020
+  _globals['_EVENTSERVICE']._serialized_end=1294
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,26 @@ class Event(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LinksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
@@ -40,6 +60,9 @@ class Event(_message.Message):
     ACTOR_TYPE_FIELD_NUMBER: _builtins.int
     ACTOR_ID_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    CAUSATION_ID_FIELD_NUMBER: _builtins.int
+    HOPS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The same wherever the event is told, also as `webhook-id`."""
     type: _builtins.str
@@ -55,12 +78,20 @@ class Event(_message.Message):
     """`token`, `oidc`, `schedule`, `release`, `guard`, `plan` and so on."""
     actor_id: _builtins.str
     """Which one; empty where there is only one."""
+    causation_id: _builtins.str
+    """The event that an automation answered with this, or the action that led to it; empty where nobody's did."""
+    hops: _builtins.int
+    """How many automations led here, one after the other."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
 
     @_builtins.property
     def data(self) -> _struct_pb2.Struct: ...
+    @_builtins.property
+    def links(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Where people look at what it is about, by the name of what is there."""
+
     def __init__(
         self,
         *,
@@ -74,10 +105,13 @@ class Event(_message.Message):
         actor_type: _builtins.str = ...,
         actor_id: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
+        causation_id: _builtins.str = ...,
+        hops: _builtins.int = ...,
+        links: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "actor_type", b"actor_type", "api_version", b"api_version", "data", b"data", "environment", b"environment", "id", b"id", "project", b"project", "sequence", b"sequence", "timestamp", b"timestamp", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_id", b"actor_id", "actor_type", b"actor_type", "api_version", b"api_version", "causation_id", b"causation_id", "data", b"data", "environment", b"environment", "hops", b"hops", "id", b"id", "links", b"links", "project", b"project", "sequence", b"sequence", "timestamp", b"timestamp", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
