@@ -49,6 +49,11 @@ ACTIONS: Final[Mapping[str, Action]] = {
             ),
         },
     ),
+    **_methods(
+        "flagstaff.v1.ActionService",
+        # What there is to do is no secret; who may do what is asked where it is done.
+        {Action.IDENTIFY: ("ListActions", "RunAction")},
+    ),
     **_methods("flagd.evaluation.v1.Service", {Action.EVALUATE: ("ResolveAll", *_FLAGD)}),
     **_methods("flagd.evaluation.v2.Service", {Action.EVALUATE: _FLAGD}),
     **_methods("flagd.sync.v1.FlagSyncService", {Action.SYNC: ("SyncFlags", "FetchAllFlags", "GetMetadata")}),

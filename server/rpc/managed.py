@@ -3,6 +3,7 @@
 from sqlalchemy import Engine
 
 from server.live.recent import RecentContexts
+from server.operations.actions import Ledger
 from server.operations.asof import AsOf
 from server.operations.audit import Audit
 from server.operations.change_requests.applying import Applying
@@ -20,6 +21,8 @@ from server.operations.segments import Segments
 from server.operations.staleness.managing import Staleness
 from server.operations.tokens import Tokens
 from server.operations.writes import Writer
+from server.rpc.actions.running import Actions
+from server.rpc.actions.service import actions_table
 from server.rpc.audit import audit_table
 from server.rpc.change_requests import change_requests_table
 from server.rpc.environments import environment_table
@@ -49,13 +52,14 @@ def management_table(
     recent: RecentContexts | None = None,
     recorded: Recorded = nobody_waits,
     guards: Guards | None = None,
+    actions: Actions | None = None,
 ) -> Table:
     """Handlers of all services by which flags are managed; `writer` makes their changes, `engine` is read from.
 
     `recent` holds contexts that were evaluated lately, for simulations; None where none are kept. `recorded` is told
     what was observed; `guards` are others than those without providers.
     """
-    return merge(
+    managed = merge(
         audit_table(management, Audit(engine, tokens.secret)),
         change_requests_table(management, Review(writer), Applying(writer)),
         events_table(management, Feed(engine)),
@@ -73,3 +77,6 @@ def management_table(
         staleness_table(management, Staleness(writer)),
         token_table(management, tokens),
     )
+    actions = actions or Actions(management, Ledger(engine))
+    actions.serve(managed)
+    return merge(managed, actions_table(actions))

@@ -13,6 +13,7 @@ from sqlalchemy import text as sql_text
 from sqlmodel import Field
 
 from server.store import (
+    action_tables,
     change_request_tables,
     guard_tables,
     launch_plan_tables,
@@ -28,7 +29,15 @@ from server.store.rows import number_column as _number
 from server.store.rows import text_column as _text
 from webhooks import tables as webhook_tables
 
-__all__ = ["Base", "Instant", "launch_plan_tables", "release_tables", "schedule_tables", "staleness_tables"]
+__all__ = [
+    "Base",
+    "Instant",
+    "action_tables",
+    "launch_plan_tables",
+    "release_tables",
+    "schedule_tables",
+    "staleness_tables",
+]
 
 
 def _of_environment() -> ForeignKeyConstraint:

@@ -1,0 +1,1 @@
+"""Do what automation tools ask for by a name, through the handlers of the other services."""
