@@ -139,7 +139,7 @@ async def serve(
         grpc_port, sync_port = await _start_grpc(grpc_server, settings, tls, reuse_port=shared_ports)
         registry = make_registry(sources)
         peers = await _join_group(settings, registry)
-        more = [metrics_route(registry, peers, gate=managing.metrics_gate), managing.calendar]
+        more = [metrics_route(registry, peers, gate=managing.metrics_gate), *managing.routes()]
         web = _web_app(settings, sources, traces, drain=services.drain, managing=managing, more_routes=more)
         http = HttpServer(web, None if tls is None else tls.context)
         http_task = asyncio.create_task(http.serve(sockets=[http_socket]))

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+from starlette.routing import BaseRoute
 
 from server.keys import secret_key
 from server.live.callers import Callers
@@ -15,6 +18,7 @@ from server.live.kept_tokens import KeptTokens
 from server.live.providers import HttpProviders
 from server.live.recent import RecentContexts
 from server.live.sessions import Sessions
+from server.operations.actions import Ledger
 from server.operations.change_requests.applying import Applying
 from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
@@ -26,6 +30,10 @@ from server.operations.pace import Pace, Paces
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
 from server.rpc.access import guarded
+from server.rpc.actions.choosing import choose
+from server.rpc.actions.running import Actions
+from server.rpc.drain import Drain
+from server.rpc.evaluation import evaluation_table
 from server.rpc.limits import limited
 from server.rpc.managed import management_table
 from server.rpc.management import THREADS_MAX, Management
@@ -35,7 +43,9 @@ from server.scheduling.clockwork import Clockwork
 from server.scheduling.nouns import timed_nouns
 from server.settings import Settings
 from server.store.engine import open_engine
+from server.web.actions import action_routes
 from server.web.calendars import calendar_route
+from server.web.choices import choice_routes
 
 if TYPE_CHECKING:
     from server.live.issuer import Issuer
@@ -81,22 +91,34 @@ class Managing:
         )
         self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
         self.metrics_gate = self.gate if settings.guard_metrics else None
+        self._management = Management(_now, self._threads)
+        self._actions = Actions(self._management, Ledger(self.engine))
+        # Tools look at what a flag serves; that is no use of it.
+        self._actions.serve(evaluation_table(holder, clock=time.time, drain=Drain()))
         self.calendar = calendar_route(LaunchPlans(self._writer).calendar, self.gate)
         self._watching: asyncio.Task[None] | None = None
 
     def table(self) -> Table:
         """Handlers of all services by which things are managed."""
-        management = Management(_now, self._threads)
         tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
         return management_table(
-            management,
+            self._management,
             self.engine,
             self._writer,
             tokens=tokens,
             recent=self.recent,
             recorded=self._judging.observed,
             guards=Guards(self._writer, self._providers, wake=self._clockwork.wake),
+            actions=self._actions,
         )
+
+    def routes(self) -> list[BaseRoute]:
+        """What is managed over HTTP."""
+        return [
+            self.calendar,
+            *action_routes(self._actions.run, self.gate),
+            *choice_routes(partial(choose, self._actions), self.gate),
+        ]
 
     def guarded(self, table: Table) -> Table:
         """The same table, behind rates and access."""

@@ -26,11 +26,13 @@ class Reply:
     headers: HeaderLines = ()
     """Beside content-type and content-length."""
 
+    media_type: bytes = b"application/json"
+
     async def send(self, send: Send) -> None:
         """Send it."""
         headers = list(self.headers)
         if self.body:
-            headers += [JSON_TYPE, (b"content-length", str(len(self.body)).encode())]
+            headers += [(b"content-type", self.media_type), (b"content-length", str(len(self.body)).encode())]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 

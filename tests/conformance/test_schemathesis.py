@@ -16,6 +16,7 @@ from tests.conformance.testbed import read
 EXAMPLES: Final = 15
 """For each operation; the coverage phase adds a case for each keyword of the description."""
 
+TOOL_EXAMPLES: Final = 3
 TIMEOUT_S: Final = 300
 RESPONSES: Final = ("not_a_server_error", "content_type_conformance", "response_schema_conformance")
 REQUESTS: Final = (
@@ -29,6 +30,9 @@ REQUESTS: Final = (
 
 STREAMING: Final = "/ofrep/v1/events"
 """Its answer never ends, so nobody can read it whole."""
+
+TOOLS: Final = "^/v1/"
+"""What tools may ask changes flags."""
 
 OFREP: Final = Path(__file__).parent / "protocols" / "ofrep-0.3.0.yaml"
 
@@ -44,7 +48,17 @@ def test_our_description_holds(server: Server, tmp_path: Path, mode: str) -> Non
     """No 5xx, no answer that is not as described, nothing taken that the description forbids."""
     location = f"{address(server)}/openapi.json"
 
-    run(location, "--mode", mode, "--exclude-path", STREAMING, checks=[*RESPONSES, *REQUESTS], folder=tmp_path)
+    own = ("--exclude-path", STREAMING, "--exclude-path-regex", TOOLS)
+    run(location, "--mode", mode, *own, checks=[*RESPONSES, *REQUESTS], folder=tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["positive", "negative"])
+def test_what_tools_may_ask_is_as_described(server: Server, tmp_path: Path, mode: str) -> None:
+    """The same for actions and what they are chosen from, whatever an input holds."""
+    location = f"{address(server)}/openapi.json"
+    own = ("--include-path-regex", TOOLS)
+
+    run(location, "--mode", mode, *own, checks=[*RESPONSES, *REQUESTS], folder=tmp_path, examples=TOOL_EXAMPLES)
 
 
 def test_ofrep_holds(server: Server, tmp_path: Path) -> None:
@@ -80,10 +94,12 @@ def address(server: Server) -> str:
     return f"http://{HOST}:{server.ports.http}"
 
 
-def run(location: str, *options: str, checks: list[str] | tuple[str, ...], folder: Path) -> None:
+def run(
+    location: str, *options: str, checks: list[str] | tuple[str, ...], folder: Path, examples: int = EXAMPLES
+) -> None:
     """Run schemathesis. Errors: AssertionError with all that it found."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", location, "--no-color", "--seed", "1", *options]
-    command += ["--max-examples", str(EXAMPLES), "--phases", "examples,coverage,fuzzing", "--checks", ",".join(checks)]
+    command += ["--max-examples", str(examples), "--phases", "examples,coverage,fuzzing", "--checks", ",".join(checks)]
     command += ["--suppress-health-check", "all", "--generation-database", "none"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     assert 0 == done.returncode, done.stdout + done.stderr
