@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from protos.flagstaff.v1 import staleness_pb2 as messages
 from server.core.access import Principal
 from server.core.errors import InvalidRequest
 from server.core.flags import FlagKind
+from server.core.limits import STALE_DAYS_MAX
 from server.core.staleness import DEFAULT_POLICY, Assessment, StalePolicy, StaleState, assess
 from server.operations.staleness.managing import Known, Staleness, StalenessWritten
 from server.operations.staleness.telling import evidence, suggested_action
@@ -84,9 +85,7 @@ class _Staleness:
 
     def snooze(self, request: messages.SnoozeStaleRequest, write: Write) -> messages.StalenessResponse:
         named(request, "project", "key")
-        if not request.HasField("until"):
-            raise InvalidRequest("SnoozeStaleRequest needs until, an instant")
-        until = instant(request.until, "until")
+        until = _until(request, write.now)
         return _response(self._staleness.snooze(request.project, request.key, until, write), write.now)
 
     def mark(self, request: messages.MarkStaleRequest, write: Write) -> messages.StalenessResponse:
@@ -127,6 +126,18 @@ class _Staleness:
         return messages.UpdateStalenessPolicyResponse(
             policy=_policy(written.policy, written.version), result=result_of(Written(written.outcome))
         )
+
+
+def _until(request: messages.SnoozeStaleRequest, now: datetime) -> datetime:
+    if request.HasField("until") == bool(request.days):
+        raise InvalidRequest("SnoozeStaleRequest needs until, an instant, or days, and not both")
+    if request.HasField("until"):
+        return instant(request.until, "until")
+    if not 0 < request.days < STALE_DAYS_MAX:
+        raise InvalidRequest(f"days is {request.days}, expected 1 to {STALE_DAYS_MAX - 1}")
+    # By the day, so that what is sent again comes to the same.
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(days=request.days + 1)
 
 
 def _page(request: messages.ListStaleFlagsRequest) -> StalePage:

@@ -98,6 +98,24 @@ async def test_a_flag_is_turned_on_once(tool: Tool) -> None:
     assert 1 == len(first.changes)
 
 
+async def test_stale_flags_are_answered(tool: Tool) -> None:
+    """Said, put off, taken back, and found; which is no version of the flag."""
+    marked = await tool.run("mark_stale", where="", flag_key="checkout", options={"reason": "launched"})
+    found = await tool.run("list_stale_flags", where="", state="stale")
+    snoozed = await tool.run("snooze_stale", where="", flag_key="checkout", days=30)
+    again = await tool.run("snooze_stale", where="", flag_key="checkout", days=30)
+    cleared = await tool.run("clear_stale", where="", flag_key="checkout")
+    permanent = await tool.run("mark_permanent", where="", flag_key="checkout")
+    neither = await tool.refused("snooze_stale", where="", flag_key="checkout")
+
+    assert ["applied", "applied", "noop", "applied", "applied"] == [
+        status_of(each) for each in (marked, snoozed, again, cleared, permanent)
+    ]
+    assert [("checkout", "marked")] == [(each["flag_key"], each["rule"]) for each in found.items]
+    assert (0, "/until: say until when") == (marked.version, neither[1][:22])
+    assert [tool.events("flag.stale")[0].id] == list(marked.event_ids)
+
+
 async def test_what_is_wrong_is_told_with_its_path(tool: Tool) -> None:
     """All of it at once."""
     status, message = await tool.refused("set_flag_state", flag_key=3, on=True)

@@ -160,7 +160,8 @@ async def test_terms_are_set(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("method", "fields", "says"),
     [
-        ("SnoozeStale", {"key": "launched"}, "needs until"),
+        ("SnoozeStale", {"key": "launched"}, "needs until, an instant, or days"),
+        ("SnoozeStale", {"key": "launched", "days": 3_650}, "expected 1 to 3649"),
         ("SnoozeStale", {"key": "launched", "until": timestamp(NOW)}, "expected an instant in the next 3650 days"),
         ("MarkStale", {}, "needs key"),
         ("ListStaleFlags", {"order_by": "owner"}, "expected age or key"),

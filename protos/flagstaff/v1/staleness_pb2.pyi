@@ -363,9 +363,12 @@ class SnoozeStaleRequest(_message.Message):
     PROJECT_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     key: _builtins.str
+    days: _builtins.int
+    """In place of `until`: so many whole days from today on, to the end of the last one in UTC."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -376,11 +379,12 @@ class SnoozeStaleRequest(_message.Message):
         project: _builtins.str = ...,
         key: _builtins.str = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
+        days: _builtins.int = ...,
         options: _common_pb2.WriteOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "options", b"options", "project", b"project", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "key", b"key", "options", b"options", "project", b"project", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -182,10 +182,11 @@ def snooze(
 
     if (until is None) == (days is None):
         raise typer.BadParameter("give --until or --days")
-    at = datetime.now(UTC) + timedelta(days=days or 0) if until is None else read_instant(until, "--until")
-    request = messages.SnoozeStaleRequest(project=server.project, key=key, options=server.options())
-    request.until.FromDatetime(at.astimezone(UTC))
-    server.done(_stub(server).SnoozeStale(request), f"flag {key} is snoozed until {at:%Y-%m-%d}")
+    request = messages.SnoozeStaleRequest(project=server.project, key=key, days=days or 0, options=server.options())
+    if until is not None:
+        request.until.FromDatetime(read_instant(until, "--until").astimezone(UTC))
+    reply = _stub(server).SnoozeStale(request)
+    server.done(reply, f"flag {key} is snoozed until {_instant(reply.flag.snoozed_until)}")
 
 
 @app.command("mark", help=MARK_HELP)

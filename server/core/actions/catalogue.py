@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from server.core.access import Action
+from server.core.actions.staleness import STALE_ACTIONS, STALE_SEARCHES
 from server.core.actions.values import ActionType, Input, Shape
 from server.core.flags import FlagKind, ValueType
 
@@ -373,6 +374,7 @@ _SEARCHES: Final = (
 )
 
 CATALOGUE: Final[Mapping[str, ActionType]] = {
-    each.name: each for each in (*_FLAG_ACTIONS, *_RELEASE_ACTIONS, *_OTHERS, *_SEARCHES)
+    each.name: each
+    for each in (*_FLAG_ACTIONS, *STALE_ACTIONS, *_RELEASE_ACTIONS, *_OTHERS, *_SEARCHES, *STALE_SEARCHES)
 }
 """Name -> action."""

@@ -20,7 +20,7 @@ from server.core.errors import InvalidDefinition, InvalidRequest, NotFound, Prob
 from server.core.json import Json
 from server.operations.actions import Ledger, action_id_of
 from server.operations.writes import require, require_within
-from server.rpc.actions import flag_requests, other_requests, searching
+from server.rpc.actions import flag_requests, other_requests, searching, stale_requests
 from server.rpc.actions.doing import Doing, Request
 from server.rpc.management import Management
 from server.rpc.table import Handler, Table
@@ -38,6 +38,10 @@ WRITES: Final[Mapping[str, Build]] = {
     "archive_flag": flag_requests.archive_flag,
     "restore_flag": flag_requests.restore_flag,
     "update_segment": flag_requests.update_segment,
+    "snooze_stale": stale_requests.snooze_stale,
+    "mark_stale": stale_requests.mark_stale,
+    "clear_stale": stale_requests.clear_stale,
+    "mark_permanent": stale_requests.mark_permanent,
     "start_release": other_requests.start_release,
     "pause_release": other_requests.pause_release,
     "resume_release": other_requests.resume_release,
@@ -53,6 +57,7 @@ SEARCHES: Final[Mapping[str, Search]] = {
     "find_flags": searching.find_flags,
     "get_release": searching.get_release,
     "evaluate_flag": searching.evaluate_flag,
+    "list_stale_flags": stale_requests.list_stale_flags,
 }
 
 SCHEDULE: Final = "schedule_change"
@@ -196,7 +201,8 @@ def _version(answer: Any, fields: Mapping[str, Any], doing: Doing) -> int | None
         return found[0] if found else None
     for name in ("flag", "release", "segment"):
         if name in fields and answer.HasField(name):
-            return int(getattr(answer, name).version)
+            # What is said of a stale flag is no version of it.
+            return int(getattr(getattr(answer, name), "version", 0)) or None
     if "schedule" in fields and answer.HasField("schedule"):
         return int(answer.schedule.content_version)
     return None
