@@ -39,7 +39,7 @@ from server.core.policies import Permit, is_kill, permit_all
 from server.core.projects import apply_to_project
 from server.store import failpoints, saving, tables
 from server.store.conditions import check_stored_revision, compared
-from server.store.decision import Decision, decide, project_record, records, shared_changes, validate
+from server.store.decision import Decision, decide, only_writes, project_record, records, shared_changes, validate
 from server.store.elsewhere import plan_elsewhere
 from server.store.environments import StoredEnvironment, last_revision
 from server.store.flagsets import Touched, touched_of
@@ -52,6 +52,7 @@ from server.store.places import empty_environment, save_environment_event, save_
 from server.store.repeats import answered_before, note_answer
 from server.store.saving import Cause
 from server.store.standing import Place, find_place, read_standing
+from server.store.statements import together
 from server.store.sync_sizes import (
     SyncCount,
     check_total,
@@ -302,19 +303,21 @@ def _write(connection: Connection, order: Order, decision: Decision) -> Committe
     count = count_change(
         decision.before, decision.near, decision.after, events=decision.events, written=decision.flag_texts
     )
-    _save(connection, order, decision, count)
-    _save_key_lists(connection, decision)
-    _check_sizes(connection, decision)
-    for other in planned:
-        note_counts(connection, other.count)
-    saving.save_records(
-        connection,
-        order.why,
-        records=[*records(decision), *elsewhere],
-        damaged=decision.near.damaged,
-        standing=decision.standing,
-        totals=_totals(connection, decision, [count, *(other.count for other in planned)]),
-    )
+    counts = [count, *(other.count for other in planned)]
+    with together(connection) if only_writes(decision, counts) else nullcontext():
+        _save(connection, order, decision, count)
+        _save_key_lists(connection, decision)
+        _check_sizes(connection, decision)
+        for other in planned:
+            note_counts(connection, other.count)
+        saving.save_records(
+            connection,
+            order.why,
+            records=[*records(decision), *elsewhere],
+            damaged=decision.near.damaged,
+            standing=decision.standing,
+            totals=_totals(connection, decision, counts),
+        )
     return Committed(
         decision.revision,
         decision.events,

@@ -1,6 +1,6 @@
 """Hold what a commit decided, check it a last time, and draw up what is to be written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.core.announcing.naming import announced_type
@@ -39,6 +39,7 @@ from server.store.mapping import (
 from server.store.neighbourhood import Neighbourhood, is_placeholder
 from server.store.saving import Record
 from server.store.standing import Standing
+from server.store.sync_sizes import SyncCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,3 +155,9 @@ def _texts(decision: Decision, event: EnvironmentEvent) -> tuple[str | None, str
             return (None if before is None else before.merged), (None if after is None else after.merged)
         case SegmentCreated() | SegmentUpdated() | SegmentRemoved():
             return decision.near.segment_texts.get(event.key), decision.segment_texts.get(event.key)
+
+
+def only_writes(decision: Decision, counts: Sequence[SyncCount]) -> bool:
+    """Whether nothing has to be read any more before all of it is written, as when flags are edited."""
+    edits = all(isinstance(event, FlagUpdated) for event in decision.events)
+    return edits and all(count.total is not None or not count.is_concerned for count in counts)

@@ -1,6 +1,6 @@
 """Note what happened to things that are no part of a flag set: in the audit trail, and in the outbox."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from server.store.announce import Announcement, announce
 from server.store.audit import append_entries
 from server.store.mapping import compact
 from server.store.standing import read_standing
+from server.store.statements import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,21 @@ def note(connection: Connection, occurrence: Occurrence) -> None:
 
     No revision comes of it: flags and segments change by `commit` alone, which tells of them itself.
     """
-    entry = AuditEntry(
+    note_all(connection, occurrence.project, [occurrence])
+
+
+def note_all(connection: Connection, project: str, occurrences: Sequence[Occurrence]) -> None:
+    """The same for several of a project, in this order, with as few statements as one takes."""
+    if not occurrences:
+        return
+    standing = read_standing(connection, project)
+    with together(connection):
+        append_entries(connection, project, entries=[_entry(each) for each in occurrences], standing=standing)
+        announce(connection, project, announcements=[_announcement(each) for each in occurrences], standing=standing)
+
+
+def _entry(occurrence: Occurrence) -> AuditEntry:
+    return AuditEntry(
         project=occurrence.project,
         sequence=0,
         environment=occurrence.environment,
@@ -66,8 +81,9 @@ def note(connection: Connection, occurrence: Occurrence) -> None:
         request_id="",
         at=occurrence.at,
     )
-    standing = read_standing(connection, occurrence.project)
-    append_entries(connection, occurrence.project, entries=[entry], standing=standing)
+
+
+def _announcement(occurrence: Occurrence) -> Announcement:
     payload = {
         "project": occurrence.project,
         "environment": occurrence.environment,
@@ -78,7 +94,4 @@ def note(connection: Connection, occurrence: Occurrence) -> None:
         "cause": occurrence.cause,
         **occurrence.data,
     }
-    announcement = Announcement(
-        occurrence.environment, announced_name(occurrence.type), compact(payload), occurrence.at
-    )
-    announce(connection, occurrence.project, announcements=[announcement], standing=standing)
+    return Announcement(occurrence.environment, announced_name(occurrence.type), compact(payload), occurrence.at)

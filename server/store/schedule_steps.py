@@ -14,7 +14,7 @@ from server.core.schedules.conflicts import ScheduleConflict
 from server.core.schedules.machine import OUTCOMES, Happening, Progress, Step
 from server.store import schedule_tables as tables
 from server.store.mapping import compact
-from server.store.occurrences import Occurrence, note
+from server.store.occurrences import Occurrence, note_all
 from server.store.statements import insert_rows
 
 KIND: Final = "schedule"
@@ -56,16 +56,22 @@ class StoredStep:
     at: datetime
 
 
-def keep_step(connection: Connection, about: About, step: Step, *, request_id: str) -> None:
-    """Keep a step, with its audit entry and its announcement."""
+def keep_steps(
+    connection: Connection, project: str, steps: Sequence[tuple[About, Step]], *, request_id: str = ""
+) -> None:
+    """Keep steps of a project's schedules, each with its audit entry and its announcement."""
+    insert_rows(connection, tables.schedule_steps, [_row(*each, request_id=request_id) for each in steps])
+    note_all(connection, project, [_occurrence(*each) for each in steps])
+
+
+def _row(about: About, step: Step, *, request_id: str) -> dict[str, Any]:
     progress = about.progress
-    is_outcome = step.happening in OUTCOMES
     details: dict[str, Any] = {}
     if step.conflicts:
         details["conflicts"] = write_value(step.conflicts)
     if step.revisions:
         details["revisions"] = dict(step.revisions)
-    row = {
+    return {
         "project": about.project,
         "schedule": about.id,
         "number": progress.step_count,
@@ -74,11 +80,14 @@ def keep_step(connection: Connection, about: About, step: Step, *, request_id: s
         "text": step.text,
         "content_number": progress.content_number,
         "request_id": request_id,
-        "instant": step.instant if is_outcome else None,
+        "instant": step.instant if step.happening in OUTCOMES else None,
         "details": compact(details),
         "at": step.at,
     }
-    insert_rows(connection, tables.schedule_steps, [row])
+
+
+def _occurrence(about: About, step: Step) -> Occurrence:
+    progress = about.progress
     environments = sorted(about.lines)
     told: dict[str, Any] = {
         "state": progress.state.value,
@@ -92,7 +101,7 @@ def keep_step(connection: Connection, about: About, step: Step, *, request_id: s
     }
     if step.happening is Happening.EXECUTED:
         told["appliedAt"] = _text(step.at)
-    if is_outcome and step.instant is not None:
+    if step.happening in OUTCOMES and step.instant is not None:
         told["lagMs"] = max(0, (step.at - step.instant) // timedelta(milliseconds=1))
     if step.conflicts:
         told["conflict"] = step.conflicts[0].kind.value
@@ -101,7 +110,7 @@ def keep_step(connection: Connection, about: About, step: Step, *, request_id: s
         told["revisions"] = dict(step.revisions)
     if step.happening is Happening.CREATED or step.happening is Happening.UPDATED:
         told["changes"] = [f"{name}: {line}" for name, lines in about.lines.items() for line in lines[:_LINES_TOLD]]
-    occurrence = Occurrence(
+    return Occurrence(
         project=about.project,
         environment=environments[0] if len(environments) == 1 else "",
         kind=KIND,
@@ -113,7 +122,6 @@ def keep_step(connection: Connection, about: About, step: Step, *, request_id: s
         reason=step.text,
         cause=about.cause,
     )
-    note(connection, occurrence)
 
 
 def _text(instant: datetime | None) -> str | None:

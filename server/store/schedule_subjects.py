@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from server.core.change_requests.codec import read_value
 from server.core.errors import StoreCorrupt
@@ -14,7 +14,6 @@ from server.core.schedules.fields import Field
 from server.core.schedules.machine import Happening, State
 from server.core.schedules.timing import Timing
 from server.store import schedule_tables as tables
-from server.store.statements import Statement
 
 _COLUMNS: Final = tables.schedules.c
 _SUBJECTS: Final = tables.schedule_subjects.c
@@ -49,37 +48,40 @@ def save_fields(connection: Connection, *, project: str, id: str, fields: Collec
         connection.execute(insert(tables.schedule_subjects), rows)
 
 
-_READ_FIELDS: Final = Statement(
-    select(_SUBJECTS.environment, _SUBJECTS.kind, _SUBJECTS.key, _SUBJECTS.field).where(
-        _SUBJECTS.project == bindparam("of"), _SUBJECTS.schedule == bindparam("id")
-    )
-)
+def read_fields(connection: Connection, *, project: str, ids: Collection[str]) -> dict[str, frozenset[Field]]:
+    """What schedules set, by their ids."""
+    columns = (_SUBJECTS.schedule, _SUBJECTS.environment, _SUBJECTS.kind, _SUBJECTS.key, _SUBJECTS.field)
+    query = select(*columns).where(_SUBJECTS.project == project, _SUBJECTS.schedule.in_(ids))
+    found: dict[str, set[Field]] = {id: set() for id in ids}
+    for id, *field in connection.execute(query):
+        found[id].add(Field(*field))
+    return {id: frozenset(fields) for id, fields in found.items()}
 
 
-def read_fields(connection: Connection, *, project: str, id: str) -> frozenset[Field]:
-    """What a schedule sets."""
-    return frozenset(Field(*row) for row in _READ_FIELDS.all(connection, of=project, id=id))
-
-
-_EXECUTED_ABOUT: Final = Statement(
-    select(_SUBJECTS.schedule, _SUBJECTS.field)
-    .join(tables.schedule_steps, _STEPS.schedule == _SUBJECTS.schedule)
-    .where(_STEPS.project == bindparam("of"), _SUBJECTS.project == bindparam("of"))
-    .where(_SUBJECTS.environment == bindparam("place"), _SUBJECTS.kind == bindparam("kind_"))
-    .where(_SUBJECTS.key == bindparam("key_"), _STEPS.instant == bindparam("at", type_=_STEPS.instant.type))
-    .where(_STEPS.happening == Happening.EXECUTED.value)
-)
+Executed: TypeAlias = dict[datetime, dict[str, set[Field]]]
+"""What was done for an instant, by the ids of the schedules that did it."""
 
 
 def executed_about(
-    connection: Connection, *, project: str, instant: datetime, fields: Collection[Field]
-) -> dict[str, set[Field]]:
-    """Schedules that were executed for an instant and set something of the same things: id -> what of those."""
-    found: dict[str, set[Field]] = {}
-    for environment, kind, key in {each.thing for each in fields}:
-        rows = _EXECUTED_ABOUT.all(connection, of=project, place=environment, kind_=kind, key_=key, at=instant)
-        for schedule, field in rows:
-            found.setdefault(schedule, set()).add(Field(environment, kind, key, field))
+    connection: Connection, *, project: str, instants: Collection[datetime], fields: Collection[Field]
+) -> Executed:
+    """Schedules that were executed for these instants and set something of the same things; what of those."""
+    keys: dict[tuple[str, str], set[str]] = {}
+    for each in fields:
+        keys.setdefault((each.environment, each.kind), set()).add(each.key)
+    found: Executed = {}
+    for (environment, kind), named in keys.items():
+        query = (
+            select(_STEPS.instant, _SUBJECTS.schedule, _SUBJECTS.key, _SUBJECTS.field)
+            .join(tables.schedule_steps, _STEPS.schedule == _SUBJECTS.schedule)
+            .where(_STEPS.project == project, _SUBJECTS.project == project)
+            .where(_SUBJECTS.environment == environment, _SUBJECTS.kind == kind)
+            .where(_STEPS.instant.in_(instants), _STEPS.happening == Happening.EXECUTED.value)
+        )
+        if len(named) <= _NAMED_MAX:
+            query = query.where(_SUBJECTS.key.in_(named))
+        for instant, schedule, key, field in connection.execute(query):
+            found.setdefault(instant, {}).setdefault(schedule, set()).add(Field(environment, kind, key, field))
     return found
 
 

@@ -17,7 +17,7 @@ from server.core.schedules.timing import Timing, remind_at
 from server.store import schedule_tables as tables
 from server.store.change_requests import Versions, read_base, write_base
 from server.store.mapping import compact
-from server.store.schedule_steps import About, forget_steps, keep_step
+from server.store.schedule_steps import About, forget_steps, keep_steps
 from server.store.schedule_subjects import save_fields
 from server.store.statements import Statement
 
@@ -100,7 +100,7 @@ def insert_schedule(
     identity = {"project": schedule.project, "id": schedule.id, "author": step.actor}
     connection.execute(insert(tables.schedules), {**identity, "created_at": schedule.created_at, **_row(schedule)})
     save_fields(connection, project=schedule.project, id=schedule.id, fields=schedule.fields)
-    keep_step(connection, _about(schedule), step, request_id=request_id)
+    keep_steps(connection, schedule.project, [(_about(schedule), step)], request_id=request_id)
     _forget_closed(connection, schedule.project, keep=bounds.closed_max)
 
 
@@ -113,8 +113,16 @@ _GO_ON: Final = Statement(
     .where(_COLUMNS.project == bindparam("of"), _COLUMNS.id == bindparam("named"))
     .where(_COLUMNS.step_count == bindparam("known"))
     .values({name: bindparam(name, type_=_COLUMNS[name].type) for name in _CHANGING})
-    .returning(_COLUMNS.id)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What happened to a schedule, and how it stood before and after."""
+
+    before: StoredSchedule
+    after: StoredSchedule
+    step: Step
 
 
 def save_step(
@@ -127,13 +135,30 @@ def save_step(
     bounds: Bounds = BOUNDS,
 ) -> None:
     """Keep what happened to a schedule. Errors: Stale when something else happened to it since it was read."""
-    known = {"of": before.project, "named": before.id, "known": before.progress.step_count}
-    if _GO_ON.first(connection, **known, **_row(after)) is None:
-        raise Stale(f"schedule {before.id} went on meanwhile; read it again and repeat")
+    _save(connection, [Move(before, after, step)], request_id=request_id, bounds=bounds)
     if step.happening is Happening.UPDATED:
         save_fields(connection, project=after.project, id=after.id, fields=after.fields)
-    keep_step(connection, _about(after), step, request_id=request_id)
-    forget_steps(connection, _about(after), keep=bounds.steps_max)
+
+
+def save_moves(connection: Connection, moves: Sequence[Move], *, bounds: Bounds = BOUNDS) -> None:
+    """Keep what happened by itself to schedules of one project, in this order. Errors: Stale, as `save_step`."""
+    if moves:
+        _save(connection, moves, request_id="", bounds=bounds)
+
+
+def _save(connection: Connection, moves: Sequence[Move], *, request_id: str, bounds: Bounds) -> None:
+    rows = [{**_known(each.before), **_row(each.after)} for each in moves]
+    if _GO_ON.count(connection, rows) != len(rows):
+        named = " or ".join(each.before.id for each in moves)
+        raise Stale(f"schedule {named} went on meanwhile; read it again and repeat")
+    steps = [(_about(each.after), each.step) for each in moves]
+    keep_steps(connection, moves[0].after.project, steps, request_id=request_id)
+    for about, _ in steps:
+        forget_steps(connection, about, keep=bounds.steps_max)
+
+
+def _known(schedule: StoredSchedule) -> dict[str, Any]:
+    return {"of": schedule.project, "named": schedule.id, "known": schedule.progress.step_count}
 
 
 def read_schedule(connection: Connection, *, project: str, id: str) -> StoredSchedule:
@@ -189,20 +214,40 @@ _LOOKED_MAX: Final = 10_000
 """So many that are due are looked at to find their projects; the others' turn comes after theirs."""
 
 
-def claim_due(connection: Connection, *, project: str, now: datetime, limit: int) -> list[str]:
-    """Ids of schedules of a project that somebody has to look at, the earliest first.
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Schedules that somebody has to look at, and that are the transaction's until it ends."""
 
-    They are the transaction's until it ends, however its process ends; those that another one has are passed over.
+    found: Sequence[StoredSchedule]
+    """The earliest first."""
+
+    damaged: Mapping[str, StoreCorrupt]
+    """What is wrong with those that cannot be used, by their ids."""
+
+    def __len__(self) -> int:
+        return len(self.found) + len(self.damaged)
+
+
+def claim_due(connection: Connection, *, project: str, now: datetime, limit: int) -> Claimed:
+    """Schedules of a project that somebody has to look at; those that another transaction has are passed over.
+
+    They are this one's until it ends, however its process ends.
     """
     query = (
-        select(_COLUMNS.id)
+        select(tables.schedules)
         # Not by an index of projects: few schedules are due, of many that a project has.
         .where(_COLUMNS.project.concat("") == project, _COLUMNS.wake_at <= now)
         .order_by(_COLUMNS.wake_at, _COLUMNS.due_at, _COLUMNS.created_at, _COLUMNS.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    return list(connection.execute(query).scalars())
+    found, damaged = [], {}
+    for row in connection.execute(query).mappings():
+        try:
+            found.append(_stored(row))
+        except StoreCorrupt as error:
+            damaged[row["id"]] = error
+    return Claimed(found, damaged)
 
 
 def postpone(connection: Connection, *, project: str, id: str, until: datetime) -> None:

@@ -69,6 +69,17 @@ class Statement:
             driver: Any = connection.connection.driver_connection
             driver.cursor().executemany(spelled.text, [spelled.arguments(row) for row in rows])
 
+    def count(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run it for each of these parameters; how many rows of the table it changed. Errors: the driver's."""
+        if not rows:
+            return 0
+        spelled = self._in(connection.dialect)
+        driver: Any = connection.connection.driver_connection
+        cursor = driver.cursor()
+        cursor.executemany(spelled.text, [spelled.arguments(row) for row in rows])
+        changed: int = cursor.rowcount
+        return changed
+
     def _run(self, connection: Connection, values: Mapping[str, Any]) -> Any:
         spelled = self._in(connection.dialect)
         driver: Any = connection.connection.driver_connection

@@ -9,7 +9,7 @@ from server.core.access import Action
 from server.core.change_requests.approvals import may_approve
 from server.core.errors import Refused
 from server.core.schedules.machine import Happening, Step, advance
-from server.operations.schedules.executing import cause_text, execute
+from server.operations.schedules.batches import cause_text, execute
 from server.operations.schedules.looking import asking
 from server.operations.schedules.steps import (
     Went,

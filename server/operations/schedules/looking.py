@@ -146,7 +146,7 @@ class Looking:
 def asking(connection: Connection, schedule: StoredSchedule) -> dict[str, Environment]:
     """A schedule's environments that ask for approvals of what it sets."""
     kinds: dict[str, set[str]] = {}
-    for each in read_fields(connection, project=schedule.project, id=schedule.id):
+    for each in read_fields(connection, project=schedule.project, ids=[schedule.id])[schedule.id]:
         kinds.setdefault(each.environment, set()).add(each.kind)
     found = {
         key: find_environment(connection, project=schedule.project, environment=key) for key in schedule.environments

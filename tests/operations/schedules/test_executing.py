@@ -209,6 +209,21 @@ def test_two_for_the_same_instant(one: Shop) -> None:
     assert [(ConflictKind.OVERLAP, first)] == [(each.kind, each.other) for each in one.progress(second).conflicts]
 
 
+def test_one_in_conflict_beside_others(shop: Shop) -> None:
+    """Those that share its transaction are made all the same, once, and in their order."""
+    keys = [f"f{number}" for number in range(3)]
+    put(shop.engine, *(PutFlag(flag(key, enabled=False)) for key in keys))
+    ids = [shop.new(type(ON)(key, True), now=NOW + number * SECOND) for number, key in enumerate(keys)]
+    put(shop.engine, RemoveFlag("f1"))
+    before = stored(shop.engine).revision
+    shop.tick(NOW + HOUR)
+
+    assert [State.DONE, State.CONFLICTED, State.DONE] == [shop.state(id) for id in ids]
+    assert before + 2 == stored(shop.engine).revision
+    flags = [each for each in shop.entries("flag") if each.actor.startswith("schedule:")]
+    assert [("f2", before + 2), ("f0", before + 1)] == [(each.subject_key, each.revision) for each in flags]
+
+
 def test_approvals_of_its_own(one: Shop) -> None:
     """Counted when it is due; another time drops them."""
     put(one.engine, UpdateEnvironment(approval_policy=ApprovalPolicy(approvals=1)))
