@@ -72,20 +72,25 @@ def standard_body(event: Event) -> bytes:
 
 
 def cloud_event_body(event: Event, source: str) -> bytes:
-    """The same event as a structured CloudEvent; `source` names this server, such as `https://flags.example.com`.
+    """The same event as a structured CloudEvent; `source` names this server, such as `https://flags.example.com`."""
+    return cloud_event(envelope(event), source)
+
+
+def cloud_event(document: Mapping[str, Any], source: str) -> bytes:
+    """The same of an envelope.
 
     Source: CloudEvents 1.0.2, JSON format; `sequence` is their extension of that name, which is a text.
     """
     return compact(
         {
             "specversion": "1.0",
-            "id": event.id,
-            "source": f"{source.rstrip('/')}/{event.project}/{event.environment}",
-            "type": event.type,
-            "time": timestamp_text(event.at),
+            "id": document["id"],
+            "source": f"{source.rstrip('/')}/{document['project']}/{document['environment']}",
+            "type": document["type"],
+            "time": document["timestamp"],
             "datacontenttype": STANDARD_TYPE,
-            "sequence": str(event.sequence),
-            "data": envelope(event),
+            "sequence": str(document["sequence"]),
+            "data": document,
         }
     )
 
