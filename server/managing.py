@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy import Engine
 from starlette.routing import BaseRoute
 
 from server.keys import secret_key
@@ -28,10 +29,12 @@ from server.operations.identity import Identity
 from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.pace import Pace, Paces
 from server.operations.tokens import Tokens
+from server.operations.triggers import Triggers
 from server.operations.writes import PermitFor, Writer
 from server.rpc.access import guarded
 from server.rpc.actions.choosing import choose
 from server.rpc.actions.running import Actions
+from server.rpc.actions.triggering import Triggering
 from server.rpc.drain import Drain
 from server.rpc.evaluation import evaluation_table
 from server.rpc.limits import limited
@@ -46,6 +49,7 @@ from server.store.engine import open_engine
 from server.web.actions import action_routes
 from server.web.calendars import calendar_route
 from server.web.choices import choice_routes
+from server.web.triggers import trigger_route
 
 if TYPE_CHECKING:
     from server.live.issuer import Issuer
@@ -100,7 +104,7 @@ class Managing:
 
     def table(self) -> Table:
         """Handlers of all services by which things are managed."""
-        tokens = Tokens(self.engine, lambda: secret_key(self.engine, make=True) or b"", changed=self._callers.refresh)
+        tokens = Tokens(self.engine, partial(_secret, self.engine), changed=self._callers.refresh)
         return management_table(
             self._management,
             self.engine,
@@ -114,10 +118,13 @@ class Managing:
 
     def routes(self) -> list[BaseRoute]:
         """What is managed over HTTP."""
+        triggers = Triggers(self._writer, partial(_secret, self.engine))
+        triggering = Triggering(self._actions, triggers, self.paces.per_token)
         return [
             self.calendar,
             *action_routes(self._actions.run, self.gate),
             *choice_routes(partial(choose, self._actions), self.gate),
+            trigger_route(triggering.admit, triggering.use),
         ]
 
     def guarded(self, table: Table) -> Table:
@@ -147,6 +154,10 @@ class Managing:
         # Called from the callers' thread, perhaps while the loop is closing.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._sessions.check)
+
+
+def _secret(engine: Engine) -> bytes:
+    return secret_key(engine, make=True) or b""
 
 
 def _issuer(settings: Settings, *, changed: Callable[[], None]) -> "Issuer | None":

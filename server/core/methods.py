@@ -187,6 +187,16 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.TriggerService",
+        {
+            Action.READ: ("GetTrigger", "ListTriggers"),
+            Action.EDIT: (
+                *("CreateTrigger", "RotateTrigger", "EnableTrigger", "DisableTrigger"),
+                "DeleteTrigger",
+            ),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.TokenService",
         {
             Action.ADMINISTER: ("CreateToken", "GetToken", "ListTokens", "RevokeToken", "RotateToken"),

@@ -20,6 +20,7 @@ from server.operations.releases.moving import Releases
 from server.operations.segments import Segments
 from server.operations.staleness.managing import Staleness
 from server.operations.tokens import Tokens
+from server.operations.triggers import Triggers
 from server.operations.writes import Writer
 from server.rpc.actions.running import Actions
 from server.rpc.actions.service import actions_table
@@ -41,6 +42,7 @@ from server.rpc.simulation import simulation_table
 from server.rpc.staleness import staleness_table
 from server.rpc.table import Table, merge
 from server.rpc.tokens import token_table
+from server.rpc.triggers import trigger_table
 
 
 def management_table(
@@ -76,6 +78,7 @@ def management_table(
         simulation_table(management, writer, recent),
         staleness_table(management, Staleness(writer)),
         token_table(management, tokens),
+        trigger_table(management, Triggers(writer, tokens.secret)),
     )
     actions = actions or Actions(management, Ledger(engine))
     actions.serve(managed)

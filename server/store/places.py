@@ -21,7 +21,7 @@ from server.core.events import (
     ProjectDeleted,
     ProjectUpdated,
 )
-from server.store import tables
+from server.store import action_tables, tables
 from server.store.environments import last_revision
 from server.store.mapping import compact, protection_document
 from server.store.projects import was_deleted
@@ -43,6 +43,8 @@ def save_project_event(connection: Connection, event: Event, *, now: datetime) -
             _refuse_with_environments(connection, event.key)
             _refuse_with_tokens(connection, Scope(event.key), now=now)
             _update_project(connection, event.key, deleted_at=now)
+            triggers = action_tables.triggers
+            connection.execute(delete(triggers).where(triggers.c.project == event.key))
 
 
 def save_environment_event(connection: Connection, event: Event, environment: Environment, *, now: datetime) -> None:
@@ -81,6 +83,8 @@ def empty_environment(connection: Connection, environment: Environment, *, revis
     for table in (tables.references, configs, segments, tables.segment_chunks, tables.metric_sums):
         connection.execute(delete(table).where(_in(table, environment)))
     _empty_guards(connection, environment)
+    # An address that was good there must do nothing in another place of the same name.
+    connection.execute(delete(action_tables.triggers).where(_in(action_tables.triggers, environment)))
     delete_unconfigured(connection, environment.project, keys=flags)
 
 

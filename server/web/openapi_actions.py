@@ -9,6 +9,7 @@ from server.core.actions.schemas import RESULT_SCHEMA, input_schema
 from server.core.actions.values import ActionType
 from server.web.actions import PATH
 from server.web.choices import PATHS
+from server.web.triggers import PATH as TRIGGER_PATH
 
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {}]
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -56,6 +57,7 @@ def action_paths() -> dict[str, Any]:
         PATH: {"get": listed},
         **{f"{PATH}/{type_.name}": {"post": _operation(type_)} for type_ in CATALOGUE.values()},
         **{path.replace(":path}", "}"): {"get": _choice(what, path)} for what, (path, _) in PATHS.items()},
+        TRIGGER_PATH: {"post": _TRIGGER},
     }
 
 
@@ -99,6 +101,15 @@ def action_schemas() -> dict[str, Any]:
                 "next_page_token": {"type": "string", "description": "Empty: there are no more."},
             },
             "examples": [{"items": [{"value": "shop", "label": "Shop (shop)"}], "next_page_token": ""}],
+        },
+        "TriggerResult": {
+            "type": "object",
+            "required": ["trigger_id", "results", "left_out"],
+            "properties": {
+                "trigger_id": {"type": "string"},
+                "results": {"type": "array", "items": {"$ref": "#/components/schemas/ActionResult"}},
+                "left_out": {"type": "integer", "description": "Alerts of the body that were too many."},
+            },
         },
         "Problem": {
             "type": "object",
@@ -209,3 +220,22 @@ _HEADERS: Final = [
         "schema": {"type": "integer", "minimum": 0, "maximum": 999},
     },
 ]
+
+_TRIGGER: Final = {
+    "tags": ["Actions"],
+    "operationId": "callTrigger",
+    "summary": "Have done what an address is for",
+    "description": "Needs no token: the address is the secret. `flagstaff trigger create` makes one. With a preset the "
+    "body is what that tool sends of its alerts; else it says nothing, or `reason`, `dry_run`, `causation_id`, `hops`.",
+    "security": [{}],
+    "parameters": [
+        {"name": "secret", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}},
+        *_HEADERS,
+    ],
+    "requestBody": {"required": False, "content": {"application/json": {"schema": {}}}},
+    "responses": {
+        "200": _json("What became of it.", "TriggerResult"),
+        "202": _json("Something of it waits for approvals, or for its time.", "TriggerResult"),
+        **_refusals(*_REFUSALS),
+    },
+}
