@@ -17,6 +17,7 @@ from webhooks import limits
 from webhooks.backoff import Schedule, read_schedule
 from webhooks.errors import InvalidSetting, Problem
 from webhooks.filters import Filter, filter_json, read_filter
+from webhooks.integrations import SERIAL
 from webhooks.rates import ZAPIER_RATE, Rate, read_rate
 from webhooks.states import Ordering
 from webhooks.urls import UrlRules, check_url
@@ -130,7 +131,7 @@ def read_subscription(document: object, surroundings: Surroundings) -> Subscript
         template=template,
         headers=reader.ask(lambda: _headers(document.get("headers")), _NOTHING),
         rate=reader.ask(lambda: _rate(document, url), None),
-        concurrency=int(reader.number("concurrency", CONCURRENCY, 1, limits.CONCURRENCY_MAX, whole=True)),
+        concurrency=_concurrency(reader, format_),
         schedule=reader.ask(lambda: _schedule(document.get("retry_schedule")), None),
         ordering=reader.ask(lambda: _ordering(document.get("ordering")), Ordering.NONE),
         timeout_s=reader.number("timeout_s", TIMEOUT_S, limits.TIMEOUT_S_MIN, limits.TIMEOUT_S_MAX),
@@ -217,6 +218,12 @@ class _Reader:
         # A field that two others are read by is looked at more than once.
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _concurrency(reader: _Reader, format_: str) -> int:
+    """One where a format looks before it writes: two at a time would both find nothing."""
+    usual, most = (1, 1) if format_ in SERIAL else (CONCURRENCY, limits.CONCURRENCY_MAX)
+    return int(reader.number("concurrency", usual, 1, most, whole=True))
 
 
 def _filter(document: Mapping[str, Any], known_types: Collection[str]) -> Filter:

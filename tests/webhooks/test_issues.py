@@ -1,50 +1,14 @@
 """Issues on GitHub and in Jira: one for a thing, however often it is told."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from tests.webhooks.calling import GIVEN, NOT_FOUND, SCHEMAS, TOKEN, bodies, calls
+from tests.webhooks.calling import NOT_FOUND, bodies, calls
 from tests.webhooks.events import example
+from tests.webhooks.hub import Hub
 from webhooks.errors import RenderFailed
-from webhooks.integrations import render
-from webhooks.integrations.shapes import Answer, Prepared
-
-
-class Hub:
-    """Issues of one repository, as GitHub lists and changes them."""
-
-    def __init__(self) -> None:
-        self.issues: list[dict[str, Any]] = []
-
-    def answer(self, call: Prepared) -> bytes:
-        """The body of its answer."""
-        assert call.url_suffix.startswith("/repos/octo-org/shop/issues")
-        assert call.headers["Authorization"] == f"Bearer {TOKEN}"
-        if call.method == "GET":
-            label = call.url_suffix.partition("labels=")[2].partition("&")[0]
-            return json.dumps([each for each in self.issues if label in each["labels"]][:1]).encode()
-        body = json.loads(call.body)
-        SCHEMAS["github_issue"].validate(body)
-        if call.method == "POST":
-            self.issues.append({"url": "https://x", "number": len(self.issues) + 7, "state": "open", **body})
-            return json.dumps(self.issues[-1]).encode()
-        number = int(call.url_suffix.rpartition("/")[2])
-        next(each for each in self.issues if each["number"] == number).update(body)
-        return b"{}"
-
-    def tell(self, envelope: Mapping[str, Any], **settings: Any) -> None:
-        """Deliver an event."""
-        known, secrets, _ = GIVEN["github_issue"]
-        making = render("github_issue", envelope, settings={**known, **settings}, secrets=secrets)
-        call = next(making, None)
-        while call is not None:
-            try:
-                call = making.send(Answer(200, self.answer(call)))
-            except StopIteration:
-                call = None
 
 
 def stale(type_: str = "flag.updated", event: str = "evt_1", **data: Any) -> dict[str, Any]:

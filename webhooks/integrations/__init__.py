@@ -23,6 +23,9 @@ INTEGRATIONS: Final[Mapping[str, Integration]] = {
 }
 """Name -> integration; `check` of each is what a subscription's format is checked by."""
 
+SERIAL: Final = frozenset(each.name for each in INTEGRATIONS.values() if each.serial)
+"""Those whose deliveries go one at a time."""
+
 
 def render(
     format_: str,

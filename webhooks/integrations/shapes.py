@@ -119,6 +119,20 @@ class Integration:
         """What its calls are made of."""
         return Job(envelope, settings, secrets, template, {each.name: each for each in self.settings})
 
+    def settings_schema(self) -> dict[str, Any]:
+        """A JSON Schema of its settings, for those who show a form; `check` refuses the same, and says what helps."""
+        shown = [each for each in self.settings if not each.secret]
+        return {
+            "type": "object",
+            "properties": {each.name: _schema(each) for each in shown},
+            "required": [each.name for each in shown if each.required],
+            "additionalProperties": False,
+        }
+
+    def secret_names(self) -> tuple[str, ...]:
+        """What stands under secrets."""
+        return tuple(each.name for each in self.settings if each.secret)
+
     def template_type(self, settings: Mapping[str, Any]) -> str:
         """The media type of what a template makes."""
         named = {each.name: each for each in self.settings}
@@ -186,6 +200,19 @@ def compiled(text: str, content_type: str) -> Template:
         return compile_template(text, content_type)
     except InvalidSetting as error:
         raise RenderFailed(str(error)) from None
+
+
+def _schema(setting: Setting) -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX}
+    if setting.choices:
+        text["enum"] = list(setting.choices)
+    if setting.pattern:
+        text["pattern"] = f"^(?:{setting.pattern})$"
+    made = {"type": "array", "items": text, "maxItems": TEXTS_MAX} if setting.many else text
+    more = {"description": setting.help, "default": setting.default, "examples": [setting.example]}
+    if setting.many:
+        more |= {"default": list(setting.default), "examples": []}
+    return made | {name: each for name, each in more.items() if each and each != [""]}
 
 
 def _value_problem(setting: Setting, given: Any) -> str:
