@@ -127,6 +127,12 @@ def due_guards(
     return [_stored(row) for row in connection.execute(query).mappings()]
 
 
+def waiting_guards(connection: Connection, *, now: datetime) -> list[StoredGuard]:
+    """Guards whose time has yet to come."""
+    query = select(tables.guards).where(_GUARDS.next_at > now).order_by(_GUARDS.next_at)
+    return [_stored(row) for row in connection.execute(query).mappings()]
+
+
 def first_guard_at(connection: Connection) -> datetime | None:
     """When the next guard is to be judged."""
     query = select(_GUARDS.next_at).where(_GUARDS.next_at.is_not(None)).order_by(_GUARDS.next_at).limit(1)

@@ -2,10 +2,12 @@
 
 Batches are recorded by processes that judge guards, and that are killed with SIGKILL at every failpoint and at random
 instants. What was not acknowledged is sent again, with its number, to another process; so is, now and then, what was.
-Last comes the breach: its process dies as soon as it has acknowledged it, and another one has to find it.
+Last comes the breach: its process dies as soon as it has acknowledged it, and another one has to find it. Or it sleeps
+from then on and wakes again, or clocks have been set forward and back before.
 """
 
 import json
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -36,6 +38,9 @@ HEARD_S_MAX: Final = INTERVAL_S + 4.0
 
 BATCHES: Final = 12
 REQUESTS: Final = 10
+SLEEP_S: Final = 1.5
+"""So long one sleeps; others do its work, or find it unchanged when its transaction is over."""
+
 FAILPOINTS: Final = ("metrics.applied", "metrics.committed", "guards.claimed", "guards.judged", "guards.committed")
 ROUND: Final = (
     "guards.judged",
@@ -44,7 +49,10 @@ ROUND: Final = (
     "guards.committed",
     "metrics.applied",
     "guards.claimed",
+    "asleep",
+    "clocks set",
 )
+"""What happens in turn; the first four are what the suite has time for."""
 
 
 @dataclass(slots=True)
@@ -115,10 +123,12 @@ def watch(place: Place) -> None:
 
 def _cycle(run: Run, what: str, place: Place) -> Journal:
     journal = Journal()
-    with closing(Pair(run, place, failpoint="" if what == "killed at random" else what)) as pair:
+    with closing(Pair(run, place, failpoint=what if what in FAILPOINTS else "")) as pair:
         for sequence in range(1, BATCHES + 1):
             if what == "killed at random" and run.chance.random() < 0.3:
                 pair.replace()
+            if what == "clocks set":
+                _set_clocks(run, pair, 0.0 if sequence == BATCHES else run.chance.choice((3_600.0, -86_400.0, 0.0)))
             _send(run, pair, journal, sequence, 0)
             if run.chance.random() < 0.3:
                 # As a producer does that has not heard the answer.
@@ -131,8 +141,11 @@ def _cycle(run: Run, what: str, place: Place) -> Journal:
         run.results.equal("nothing was rolled back before the breach", 0, _rolled_back(place), where=what)
         _send(run, pair, journal, BATCHES + 1, 1_000, requests=1_000)
         journal.breached_at = datetime.now(UTC)
+        if what == "asleep":
+            _sleep(run, pair.spoken)
         began = time.monotonic()
-        pair.replace()
+        if what != "asleep":
+            pair.replace()
         heard = wait_until(lambda: _rolled_back(place) > 0, HEARD_S_MAX)
         heard_ms = round(1_000 * (time.monotonic() - began))
         run.results.check("another process hears of a breach in time", heard, f"{what}: {heard_ms} ms")
@@ -143,6 +156,21 @@ def _cycle(run: Run, what: str, place: Place) -> Journal:
         _send(run, pair, journal, BATCHES + 2, 1_000, requests=1_000)
         time.sleep(2 * INTERVAL_S)
     return journal
+
+
+def _sleep(run: Run, worker: Worker) -> None:
+    worker.process.send_signal(signal.SIGSTOP)
+    run.results.note("sleeps")
+    time.sleep(SLEEP_S)
+    worker.process.send_signal(signal.SIGCONT)
+
+
+def _set_clocks(run: Run, pair: Pair, beside_s: float) -> None:
+    for worker in (pair.spoken, pair.other):
+        worker.set_clock(beside_s)
+        run.results.note("clocks set")
+    # Somebody judges by it.
+    time.sleep(run.chance.uniform(0.0, 0.4))
 
 
 def _send(run: Run, pair: Pair, journal: Journal, sequence: int, errors: int, *, requests: int = REQUESTS) -> None:

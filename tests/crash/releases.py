@@ -1,8 +1,9 @@
 """Prove that each step of a release is taken exactly once, and never past a gate, whatever becomes of who takes it.
 
 Processes that let releases go on, and people who start, approve and roll them back, are killed with SIGKILL at every
-failpoint and at random instants. What people were told is a journal; afterwards it is held against what the database
-keeps, by plain queries: flags' revisions, the releases' log, the audit trail and the outbox.
+failpoint and at random instants; some sleep while others work, and clocks are set. What people were told is a journal;
+afterwards it is held against what the database keeps, by plain queries: flags' revisions, the releases' log, the audit
+trail and the outbox.
 """
 
 import json
@@ -48,12 +49,16 @@ FAILPOINTS: Final = ("release.due", "release.carried_on", "release.committed")
 PEOPLES_FAILPOINTS: Final = ("commit.saved", "commit.audited")
 ROUND: Final = (
     *("release.carried_on", "people die", "release.committed", "killed at random"),
-    *("release.due", "catch-up", "commit.saved", "commit.audited"),
+    *("release.due", "catch-up", "commit.saved", "commit.audited", "asleep", "clocks set"),
 )
 """What happens in turn; the first four are what the suite has time for."""
 
 APPROVER: Final = Principal("token:approver", (Grant(Role.APPROVE),))
 RULE: Final = {"id": "beta", "serve": "on", "share": {"percent": 0}}
+SLEEP_S: Final = 1.0
+LATER_S: Final = 3_600.0
+"""So far ahead clocks are set; whoever finishes then has such a clock, for steps began by it."""
+
 ENDED: Final = ("completed", "rolled-back")
 
 
@@ -116,6 +121,7 @@ def _cycle(run: Run, what: str, place: Place, journal: Journal) -> None:
     def ended() -> bool:
         return count_of(place, f"SELECT count(*) FROM release WHERE state NOT IN {ENDED}") == 0
 
+    later_s = 0.0
     if what == "killed at random":
         people = _people(run, place, journal)
         count = 2 if place.is_file else run.chance.choice((2, 4))
@@ -139,13 +145,35 @@ def _cycle(run: Run, what: str, place: Place, journal: Journal) -> None:
         time.sleep(3 * STEP_S)
         _remember(run, journal, people, kill_after_s=0.0)
         _die_at(run, place, "release.committed")
+    elif what == "asleep":
+        people = _people(run, place, journal)
+        with closing(Worker(place)) as sleeper, closing(Worker(place)) as other:
+            sleeper.wait_ready()
+            other.wait_ready()
+            for _ in range(3):
+                time.sleep(run.chance.uniform(0.0, STEP_S))
+                sleeper.process.send_signal(signal.SIGSTOP)
+                time.sleep(SLEEP_S)
+                sleeper.process.send_signal(signal.SIGCONT)
+                run.results.note("sleeps")
+        _remember(run, journal, people, kill_after_s=0.0)
+    elif what == "clocks set":
+        people = _people(run, place, journal)
+        with closing(Worker(place)) as worker:
+            worker.wait_ready()
+            for beside_s in (LATER_S, -86_400.0, 0.0, LATER_S):
+                worker.set_clock(beside_s)
+                run.results.note("clocks set")
+                time.sleep(run.chance.uniform(0.2, 0.6))
+        _remember(run, journal, people, kill_after_s=0.0)
+        later_s = LATER_S
     else:
         people = _people(run, place, journal)
         for _ in range(2):
             _die_at(run, place, what)
         _remember(run, journal, people, kill_after_s=0.0)
     people = _people(run, place, journal)
-    finish(place, ended)
+    finish(place, ended, beside_s=later_s)
     _remember(run, journal, people, kill_after_s=None)
 
 

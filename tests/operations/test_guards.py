@@ -51,6 +51,25 @@ def test_guards_are_judged_at_their_interval(house: House) -> None:
     assert ["", "rolled_back"] == house.outcomes()
 
 
+@pytest.mark.parametrize("begins_anew", [False, True])
+def test_a_clock_that_is_set_back_makes_no_guard_wait(house: House, begins_anew: bool) -> None:
+    """It is judged at its interval by the clock of now, also by a process that did not see it go back."""
+    house.make()
+    house.later(86_400)
+    judged_count = len(house.evaluations())
+    house.now -= timedelta(hours=23)
+    if begins_anew:
+        house.judging = Judging(house.engine, house.judging.writer, lambda: house.now, house.provider)
+    with reading(house.engine) as connection:
+        assert house.now == house.judging.next_at(connection)
+    house.later(0)
+    with reading(house.engine) as connection:
+        due = house.judging.next_at(connection)
+
+    assert judged_count + 1 == len(house.evaluations())
+    assert house.now + timedelta(seconds=10) == due
+
+
 def test_a_guard_is_not_judged_more_often_than_it_makes_sense(house: House) -> None:
     """A flood of observations is judged a few times a second, all of it."""
     house.make()
@@ -96,6 +115,7 @@ def test_providers_are_asked_outside_of_transactions(house: House) -> None:
 def test_an_expiry_switches_off_at_its_instant(house: House) -> None:
     """And the clockwork is told of it."""
     at = NOW + timedelta(hours=1)
+    house.later(0)
     house.guards.create_policy("shop", replace(POLICY, triggers=(Trigger(TriggerKind.EXPIRY, at=at),)), house.write())
     with reading(house.engine) as connection:
         due = house.judging.next_at(connection)

@@ -124,6 +124,16 @@ def test_a_clock_that_is_set_back(shop: Engine) -> None:
     assert [NOW] == noun.told
 
 
+def test_a_clock_that_is_set_back_is_told(shop: Engine) -> None:
+    """Nouns are asked again though nobody commits: some reckon by what it showed."""
+    clock, noun = Hand(), Noun()
+    with _running(shop, noun, clock=clock):
+        assert noun.asked.acquire(timeout=PATIENCE_S)
+        noun.due = [NOW - HOUR]
+        clock.now = NOW - HOUR
+        assert noun.done.acquire(timeout=PATIENCE_S)
+
+
 def test_work_that_fails_is_tried_again(shop: Engine) -> None:
     """And holds nobody else up."""
     left = [RuntimeError("broken"), StoreUnavailable("away")]

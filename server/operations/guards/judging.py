@@ -23,10 +23,13 @@ from server.operations.guards.rolling_back import flags_reached
 from server.operations.writes import Writer
 from server.store import failpoints
 from server.store.engine import reading
-from server.store.guards import Judged, StoredGuard, claim, due_guards, first_guard_at, read_guard
+from server.store.guards import Judged, StoredGuard, claim, due_guards, first_guard_at, read_guard, waiting_guards
 from server.store.metrics import Chosen, read_metric, read_sums
 from server.store.rollback_policies import due_policies, first_policy_at, read_policy
 from server.store.turns import take_turn
+
+SET_BACK: Final = timedelta(seconds=1)
+"""A clock that shows so much less than before was set; by less it is steered all the time."""
 
 TOGETHER_MAX: Final = 50
 """Guards that are judged in one transaction."""
@@ -108,6 +111,12 @@ class Judging:
     """When what was touched is to be judged."""
 
     _judged_at: datetime | None = None
+    _shown_at: datetime | None = None
+    """What the clock showed last."""
+
+    _reckons_anew: bool = False
+    """Whether it has yet to look for guards that wait for too long."""
+
     _asking: set[tuple[str, str]] = field(default_factory=set)
     """Guards whose provider has not answered yet."""
 
@@ -127,29 +136,44 @@ class Judging:
 
     def next_at(self, connection: Connection) -> datetime | None:
         """When the next guard is to be judged, or time moves a policy."""
-        instants = (first_guard_at(connection), first_policy_at(connection), self._touched_at)
+        now = self.clock()
+        at_once = now if self._notice(now) else None
+        instants = (first_guard_at(connection), first_policy_at(connection), self._touched_at, at_once)
         return min((each for each in instants if each is not None), default=None)
 
     def carry_on(self, now: datetime) -> None:
         """Do all that is due. Errors: StoreUnavailable, StoreCorrupt."""
+        anew = self._notice(now)
         with self._lock:
             touched: frozenset[tuple[str, str, str]] = frozenset()
             if self._touched_at is not None and self._touched_at <= now:
                 touched = frozenset(self._touched)
                 self._touched.clear()
                 self._touched_at, self._judged_at = None, now
+        anew, self._reckons_anew = self._notice(now), False
         try:
-            self._do(now, touched)
+            self._do(now, touched, anew=anew)
         except StoreUnavailable:
             # What was observed has not been judged yet.
             with self._lock:
+                self._reckons_anew |= anew
                 self._touched |= touched
                 self._touched_at = now if self._touched else None
             raise
 
-    def _do(self, now: datetime, touched: Collection[tuple[str, str, str]]) -> None:
+    def _notice(self, now: datetime) -> bool:
+        """Whether guards may wait for instants that are far from what the clock shows now."""
+        with self._lock:
+            # Another process may have set them by a clock that was set back before this one began.
+            self._reckons_anew |= self._shown_at is None or now < self._shown_at - SET_BACK
+            self._shown_at = now
+            return self._reckons_anew
+
+    def _do(self, now: datetime, touched: Collection[tuple[str, str, str]], *, anew: bool) -> None:
         with reading(self.engine) as connection:
             guards = due_guards(connection, now=now, touched=touched)
+            if anew:
+                guards += [each for each in waiting_guards(connection, now=now) if _is_too_far(each, now)]
             policies = due_policies(connection, now=now)
         for project, key in policies:
             self._one(partial(self._tick, project, key, now), key)
@@ -265,6 +289,13 @@ class Judging:
         except FlagstaffError as error:
             # The others go on all the same.
             log.warning("a guard could not be carried on", extra={"of": about, "error": str(error)})
+
+
+def _is_too_far(stored: StoredGuard, now: datetime) -> bool:
+    """Whether a guard waits for longer than it ever does: the clock was set back."""
+    begins_at = stored.since + timedelta(seconds=stored.guard.initial_delay_s)
+    latest = max(now + timedelta(seconds=stored.guard.interval_s), begins_at)
+    return stored.next_at is not None and stored.next_at > latest + SET_BACK
 
 
 def _watched(stored: StoredGuard) -> tuple[str, str, str]:
