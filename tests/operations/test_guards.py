@@ -19,6 +19,7 @@ from server.operations.metrics import Metrics
 from server.operations.writes import Outcome
 from server.store.engine import reading
 from server.store.guards import read_guard
+from tests.announced import announced
 from tests.operations.guarding import ERRORS, POLICY, House, enabled
 from tests.store.definitions import NOW, put
 
@@ -35,6 +36,21 @@ def test_what_was_judged_before_does_not_count_again(house: House) -> None:
     assert enabled(house)
     assert State.ARMED is house.guards.policy("shop", "safe").progress.state
     assert Verdict.PASS is house.evaluations()[-1].event.verdict
+
+
+@pytest.mark.parametrize("has_policy", [True, False])
+def test_what_breached_is_told(house: House, has_policy: bool) -> None:
+    """With the evaluation that led to it, whether or not a policy waits for it."""
+    if has_policy:
+        house.make()
+    else:
+        house.guards.create_guard("shop", ERRORS, house.write())
+    house.observe(0, 100)
+    house.observe(60, 100)
+    (breach,) = [data for type_, data in announced(house.engine) if type_ == "guard.breached"]
+    (kept,) = [each for each in house.evaluations() if each.event.verdict is Verdict.FAIL]
+
+    assert (f"guard:errors#{kept.number}", kept.number) == (breach["cause"], breach["evaluation"])
 
 
 def test_guards_are_judged_at_their_interval(house: House) -> None:

@@ -10,14 +10,18 @@ from google.protobuf.json_format import MessageToDict
 
 from protos.flagstaff.v1 import actions_pb2 as messages
 from protos.flagstaff.v1 import common_pb2 as common
-from server.core.access import Grant, Principal, Role
+from server.core.access import OPEN, Action, Grant, Principal, Role
 from server.core.actions.catalogue import CATALOGUE
 from server.core.announcing.wanted import read_wanted
 from server.core.changes import PutFlag, PutSegment, UpdateEnvironment
 from server.core.environments import ApprovalPolicy
+from server.core.releases.plan import External, Gates, OnTimeout, Patch, Plan, Step
+from server.core.releases.progress import Act
 from server.core.segments import Segment
 from server.operations.actions import FLAG_RATE, HOPS_MAX
 from server.operations.feed import tellable
+from server.operations.releases.moving import Releases
+from server.operations.writes import Write, Writer
 from server.rpc.actions.running import SCHEDULE, SEARCHES, WRITES
 from server.store.engine import reading
 from server.store.outbox import newest_events
@@ -25,7 +29,7 @@ from tests.rpc.asking import ServiceClient
 from tests.rpc.conftest import Serve
 from tests.rpc.flag_service import BETA
 from tests.rpc.managing import Manager, managing
-from tests.store.definitions import flag, new_shop, put
+from tests.store.definitions import NOW, flag, new_shop, put
 
 STATUS: Final = messages.ActionStatus
 
@@ -310,3 +314,39 @@ async def test_what_there_is_to_do(tool: Tool) -> None:
     assert list(CATALOGUE) == [each.name for each in listed.actions]
     schema = MessageToDict(listed.actions[0].schema)
     assert ["project", "environment", "flag_key", "enabled"] == schema["required"]
+
+
+@pytest.mark.parametrize(
+    ("go", "told", "percent"), [(True, "release.step_advanced", 50.0), (False, "release.rolled_back", None)]
+)
+async def test_who_is_asked_outside_answers(tool: Tool, go: bool, told: str, percent: float | None) -> None:
+    """All that an answer takes stands in the event that asks; what comes of it names the action that gave it."""
+    gates = Gates(externals=(External("ci", 600.0, on_no_go=OnTimeout.ROLL_BACK),))
+    steps = [
+        Step((Patch("production", "checkout", "beta", share_parts=parts),), held)
+        for parts, held in ((30_000, gates), (50_000, Gates(manual=True)))
+    ]
+    releases, write = Releases(Writer(tool.manager.engine)), Write(OPEN, Action.EDIT, NOW)
+    id = releases.create(write, project="shop", plan=Plan("Checkout", tuple(steps))).stored.id
+    releases.command(write, project="shop", id=id, act=Act.START)
+    (asks, *_) = tool.events("release.go_asked")
+    data = asks.data
+    done = await tool.run(
+        data["answer_with"],
+        where="",
+        by="editor",
+        release_id=data["release_id"],
+        name=data["asked"][0],
+        go=go,
+        causation_id=asks.id,
+        hops=1,
+    )
+    (answered, *_), (came, *_) = tool.events("release.answered"), tool.events(told)
+
+    assert ("applied", id, id) == (status_of(done), data["release_id"], came.data["release_id"])
+    assert ("2026-01-01T12:10:00+00:00", ["ci: hold, at 2026-01-01T12:10:00+00:00"]) == (
+        data["answer_by"],
+        data["on_silence"],
+    )
+    assert (percent, 2, 2) == (came.data["to_percent"], answered.hops, came.hops)
+    assert OPEN.actor == came.data["owner"]

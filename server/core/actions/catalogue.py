@@ -48,7 +48,8 @@ def _of_release(name: str, title: str, says: str, permission: Action, *more: Inp
         says,
         (_RELEASE, _RELEASED_FLAG, *more),
         permission,
-        {**_HERE, "flag_key": "new-checkout", "reason": "error budget"},
+        {**_HERE, "flag_key": "new-checkout", "reason": "error budget"}
+        | {each.name: each.example for each in more if each.required},
         in_environment=None,
         # What stops something is never held up.
         is_paced=permission is not Action.KILL,
@@ -227,6 +228,16 @@ _RELEASE_ACTIONS: Final = (
             choices=("anchor", "step", "off", "freeze"),
         ),
         Input("to_step", Shape.INTEGER, "To step", "For `step`: one that was served before.", least=0, most=10_000),
+    ),
+    _of_release(
+        "answer_release",
+        "Answer a release",
+        "Says go or no-go in the name of somebody outside whom a release's step asks by the event `release.go_asked`.",
+        Action.EDIT,
+        Input(
+            "name", Shape.TEXT, "Name", "Who says it; one of those that the event names.", required=True, example="ci"
+        ),
+        Input("go", Shape.BOOLEAN, "Go", "Whether it may go on.", required=True, example=True),
     ),
 )
 

@@ -178,6 +178,8 @@ def _tell_guard(connection: Connection, guard: StoredGuard, judged: Judged) -> N
         what = "recovered"
     else:
         return
+    # It is kept next, in this transaction: by itself, or with what the first of its policies did about it.
+    number = next_number(connection, guard.project)
     occurrence = Occurrence(
         project=guard.project,
         environment=guard.guard.environment,
@@ -186,8 +188,9 @@ def _tell_guard(connection: Connection, guard: StoredGuard, judged: Judged) -> N
         type=f"{GUARD}.{what}",
         actor=f"{GUARD}:{guard.guard.key}",
         at=judged.at,
-        data=judgement_data(guard, judged.judgement),
+        data={**judgement_data(guard, judged.judgement), "evaluation": number},
         reason=judged.judgement.text,
+        cause=f"{GUARD}:{guard.guard.key}#{number}",
     )
     note(connection, occurrence)
 

@@ -42,6 +42,10 @@ TYPES: Final[Mapping[Happening, str]] = {
 """What is told to others, by its public name; verdicts are in the release's own log, and come by the thousand."""
 
 
+ANSWER: Final = "answer_release"
+"""The action by which somebody outside answers."""
+
+
 def tell(
     connection: Connection,
     stored: StoredRelease,
@@ -80,6 +84,7 @@ def _data(stored: StoredRelease, told: Told, revisions: Mapping[str, int]) -> di
     end, subjects, since = projected_end(release, stored.updated_at), plan.subjects(), progress.started_at
     return {
         "name": plan.name,
+        "owner": progress.owner,
         "flagKey": subjects[0][1] if len({flag for _, flag in subjects}) == 1 else "",
         "durationS": None if since is None else int((stored.updated_at - since).total_seconds()),
         "state": progress.state.value,
@@ -122,8 +127,13 @@ def _asked(stored: StoredRelease, told: Told) -> dict[str, Json]:
     externals = stored.release.plan.steps[told.to_step].gates.externals
     # Whose silence was an answer at once is asked no more, and was asked all the same.
     asked = [each for each in externals if each.name in waiting] or externals
-    first_at = stored.updated_at + timedelta(seconds=min(each.timeout_s for each in asked))
-    return {"asked": [each.name for each in asked], "answerBy": first_at.isoformat()}
+    until = {each.name: stored.updated_at + timedelta(seconds=each.timeout_s) for each in asked}
+    return {
+        "asked": list(until),
+        "answerBy": min(until.values()).isoformat(),
+        "answerWith": ANSWER,
+        "onSilence": [f"{each.name}: {each.on_timeout}, at {until[each.name].isoformat()}" for each in asked],
+    }
 
 
 def _planned(release: Release) -> dict[str, Json]:

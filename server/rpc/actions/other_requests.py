@@ -82,6 +82,12 @@ async def roll_back_release(doing: Doing) -> Request:
     return await _moved(doing, "RollBackRelease", releases.RollBackReleaseRequest, **more)
 
 
+async def answer_release(doing: Doing) -> Request:
+    """What somebody outside says, by its name."""
+    given = doing.given
+    return await _moved(doing, "AnswerRelease", releases.AnswerReleaseRequest, name=given["name"], go=bool(given["go"]))
+
+
 async def _moved(doing: Doing, method: str, message: Any, **more: Any) -> Request:
     request = message(
         project=doing.project,

@@ -47,6 +47,7 @@ WRITES: Final[Mapping[str, Build]] = {
     "resume_release": other_requests.resume_release,
     "advance_release": other_requests.advance_release,
     "roll_back_release": other_requests.roll_back_release,
+    "answer_release": other_requests.answer_release,
     "cancel_schedule": other_requests.cancel_schedule,
     "decide_change_request": other_requests.decide_change_request,
     "send_signal": other_requests.send_signal,
