@@ -68,3 +68,8 @@ def failed(breaker: Breaker, now_s: float, *, chance: float = 0.5) -> Breaker:
     # The exponent is bounded, too: a receiver may be gone for months.
     wait_s = min(OPEN_S * 2.0 ** min(breaker.opened, 10), OPEN_S_MAX)
     return Breaker(State.OPEN, failures, breaker.opened + 1, now_s + wait_s * (1 + 0.2 * (2 * chance - 1)))
+
+
+def asked_to_wait(breaker: Breaker, until_s: float) -> Breaker:
+    """After an answer that said when to come again: until then nothing is sent, and then one probe."""
+    return Breaker(State.OPEN, breaker.failures + 1, breaker.opened, max(until_s, breaker.until_s))

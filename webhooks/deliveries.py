@@ -5,16 +5,17 @@ while one is open. A claim has a lease: when it ends, another may claim the same
 refused, by its claim id. So each delivery is finished once, and sent again only when nobody knows what became of it.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, exists, insert, select, update
 
 from webhooks import endpoints as health
 from webhooks import limits
-from webhooks.endpoints import Notice, Notices
+from webhooks.endpoints import Fare, Notice, Notices, Seen
 from webhooks.states import DEAD, EndpointState, Lane, Ordering, Outcome, Status
 from webhooks.tables import attempts, deliveries, endpoints, to_ms
 
@@ -58,10 +59,22 @@ class Result:
     abort: bool = False
     """It asked not to be sent this message again."""
 
+    wait_s: float | None = None
+    """For how long it asked to be sent nothing at all (Retry-After)."""
+
     @property
     def arrived(self) -> bool:
         """Whether it was delivered: a receiver that asks for less may have taken this one all the same."""
         return not self.error
+
+    @property
+    def down(self) -> bool:
+        """Whether the receiver itself failed, and not only this message with it."""
+        code = self.status_code
+        return not self.arrived and (code is None or code >= 500 or code in _DOWN)
+
+
+_DOWN: Final = frozenset({408, 425, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +89,6 @@ class Wanted:
     """By when the event became a delivery, and so for `until`."""
 
     until: datetime | None = None
-
-
-def due_endpoints(connection: Connection, now: datetime) -> dict[str, int]:
-    """Enabled endpoints with something to claim. Shapes: id -> how many more deliveries it may have under way."""
-    now_ms = to_ms(now)
-    rows = connection.execute(
-        select(
-            endpoints.c.id,
-            endpoints.c.concurrency - _under_way(now_ms),
-        )
-        .where(endpoints.c.state == EndpointState.ENABLED, _something_due(now_ms))
-        .order_by(endpoints.c.id)
-    )
-    return {id_: room for id_, room in rows if room > 0}
 
 
 def claim(
@@ -110,7 +109,8 @@ def claim(
     for endpoint_id, room in rooms.items():
         most = min(room, limit - len(found))
         if most > 0:
-            found += connection.execute(_claimable(endpoint_id, lane, now_ms=to_ms(now)).limit(most)).scalars().all()
+            asked = {"endpoint": endpoint_id, "lane": lane, "now_ms": to_ms(now), "most": most}
+            found += connection.execute(_CLAIMABLE, asked).scalars().all()
     if not found:
         return []
     _mark_lost(connection, found)
@@ -142,14 +142,23 @@ def claim(
     return claimed
 
 
-def record(connection: Connection, results: Sequence[Result], *, notices: Notices, now: datetime) -> set[str]:
+def record(
+    connection: Connection, results: Sequence[Result], *, notices: Notices, now: datetime, chance: float = 0.5
+) -> set[str]:
     """Keep what came of claimed deliveries. Shapes: the ids that were still the claimer's; others are left alone.
 
     An endpoint that has been failing for FAILING_S_MAX, or that said so itself, is disabled, and its deliveries are
-    missed; every such end, and every exhausted delivery, is told to `notices` in the same transaction.
+    missed; every such end, and every exhausted delivery, is told to `notices` in the same transaction. `chance` as
+    `breaker.failed` has it.
     """
-    # Endpoints first, always in this order: who disables one locks it before its deliveries too.
-    health.lock(connection, {each.claimed.endpoint_id for each in results})
+    ids = {each.claimed.endpoint_id for each in results}
+    fares = health.fares(connection, ids)
+    troubled = not all(each.arrived for each in results) or not all(each.at_ease for each in fares.values())
+    # Endpoints first, always in this order: who disables one locks it before its deliveries too. Where nothing of them
+    # changes, others may do the same at once.
+    health.lock(connection, ids, exclusive=troubled)
+    if troubled:
+        fares = health.fares(connection, ids)
     held = _held(connection, results)
     kept = [each for each in results if each.claimed.id in held]
     if not kept:
@@ -159,8 +168,12 @@ def record(connection: Connection, results: Sequence[Result], *, notices: Notice
     for each in kept:
         if _status(each) is Status.EXHAUSTED:
             notices.write(connection, _exhausted(each))
-    for endpoint_id in sorted({each.claimed.endpoint_id for each in kept}):
-        _judge(connection, endpoint_id, kept, notices=notices, now=now)
+    mine = defaultdict(list)
+    for each in kept:
+        mine[each.claimed.endpoint_id].append(each)
+    if troubled or any(each.gone or each.disable for each in kept):
+        for endpoint_id in sorted(mine):
+            _judge(connection, fares[endpoint_id], mine[endpoint_id], notices=notices, now=now, chance=chance)
     return {each.claimed.id for each in kept}
 
 
@@ -274,16 +287,7 @@ _END_ATTEMPT: Final = (
 )
 
 
-def _under_way(now_ms: int) -> ColumnElement[int]:
-    live = (_COLUMN.endpoint_id == endpoints.c.id) & (_COLUMN.status == Status.CLAIMED) & (_COLUMN.due_at_ms > now_ms)
-    return select(func.count()).select_from(deliveries).where(live).scalar_subquery()
-
-
-def _something_due(now_ms: int) -> ColumnElement[bool]:
-    return exists().where(_COLUMN.endpoint_id == endpoints.c.id, _COLUMN.due_at_ms <= now_ms)
-
-
-def _claimable(endpoint_id: str, lane: Lane, *, now_ms: int) -> Select[str]:
+def _claimable() -> Select[str]:
     earlier = deliveries.alias("earlier").c
     waits = exists().where(
         earlier.endpoint_id == _COLUMN.endpoint_id,
@@ -291,20 +295,25 @@ def _claimable(endpoint_id: str, lane: Lane, *, now_ms: int) -> Select[str]:
         earlier.sequence < _COLUMN.sequence,
         earlier.due_at_ms.is_not(None),
     )
-    enabled = exists().where(endpoints.c.id == endpoint_id, endpoints.c.state == EndpointState.ENABLED)
-    ordered = exists().where(endpoints.c.id == endpoint_id, endpoints.c.ordering == Ordering.PER_KEY)
+    asked = endpoints.c.id == bindparam("endpoint")
+    enabled = exists().where(asked, endpoints.c.state == EndpointState.ENABLED)
+    ordered = exists().where(asked, endpoints.c.ordering == Ordering.PER_KEY)
     return (
         select(_COLUMN.id)
         .where(
-            _COLUMN.endpoint_id == endpoint_id,
-            _COLUMN.lane == lane,
-            _COLUMN.due_at_ms <= now_ms,
+            _COLUMN.endpoint_id == bindparam("endpoint"),
+            _COLUMN.lane == bindparam("lane"),
+            _COLUMN.due_at_ms <= bindparam("now_ms"),
             enabled,
             ~and_(ordered, _COLUMN.ordering_key != "", waits),
         )
         .order_by(_COLUMN.due_at_ms, _COLUMN.sequence)
+        .limit(bindparam("most"))
         .with_for_update(skip_locked=True, of=deliveries)
     )
+
+
+_CLAIMABLE: Final = _claimable()
 
 
 def _mark_lost(connection: Connection, ids: Sequence[str]) -> None:
@@ -367,17 +376,26 @@ def _exhausted(result: Result) -> Notice:
 
 
 def _judge(
-    connection: Connection, endpoint_id: str, results: Sequence[Result], *, notices: Notices, now: datetime
+    connection: Connection,
+    fare: Fare,
+    results: Sequence[Result],
+    *,
+    notices: Notices,
+    now: datetime,
+    chance: float,
 ) -> None:
-    mine = [each for each in results if each.claimed.endpoint_id == endpoint_id]
-    if any(each.gone for each in mine):
-        health.end(connection, endpoint_id, EndpointState.GONE, why="gone", notices=notices, now=now)
-    elif any(each.disable for each in mine):
-        health.end(connection, endpoint_id, EndpointState.DISABLED, why="asked", notices=notices, now=now)
-    elif any(each.arrived for each in mine):
-        health.note_success(connection, endpoint_id)
+    if any(each.gone for each in results):
+        health.end(connection, fare.id, EndpointState.GONE, why="gone", notices=notices, now=now)
+    elif any(each.disable for each in results):
+        health.end(connection, fare.id, EndpointState.DISABLED, why="asked", notices=notices, now=now)
     else:
-        health.note_failure(connection, endpoint_id, notices=notices, now=now)
+        waits = [each.wait_s for each in results if each.wait_s is not None]
+        seen = Seen(
+            arrived=any(each.arrived for each in results),
+            down=sum(each.down for each in results),
+            wait_s=max(waits, default=None),
+        )
+        health.note(connection, fare, seen, chance=chance, notices=notices, now=now)
 
 
 def _matches(wanted: Wanted) -> ColumnElement[bool]:

@@ -132,3 +132,9 @@ BODY_BYTES_MAX: Final = 64 * 1024
 
 CUT_TEXT_CHARS: Final = 200
 """What is left of a text in an event that is too large."""
+
+SLOTS: Final = 500
+"""Deliveries that a process has under way at once."""
+
+RESERVED_PART: Final = 4
+"""One in so many of a process's slots is kept for endpoints that have nothing under way."""

@@ -23,13 +23,13 @@ from webhooks.deliveries import (
     Result,
     Wanted,
     claim,
-    due_endpoints,
     give_back,
     record,
     remove_finished,
     replay,
 )
 from webhooks.endpoints import enable
+from webhooks.pacing import openings
 from webhooks.states import Lane, Status
 from webhooks.tables import endpoints
 
@@ -108,7 +108,7 @@ def test_a_message_may_be_refused_for_good(engine: Engine) -> None:
 
     assert ["aborted"] == statuses(engine)
     with reading(engine) as connection:
-        assert {} == due_endpoints(connection, after(60))
+        assert [] == openings(connection, after(60))
 
 
 @pytest.mark.parametrize(("how", "why", "state"), [("gone", "gone", "gone"), ("disable", "asked", "disabled")])
@@ -241,9 +241,9 @@ def test_the_cap_counts_what_is_under_way(engine: Engine) -> None:
         connection.execute(update(endpoints).values(concurrency=3))
     claim_all(engine, room=2)
     with reading(engine) as connection:
-        rooms = [due_endpoints(connection, now) for now in (NOW, after(LEASE_S))]
+        rooms = [each.room for now in (NOW, after(LEASE_S)) for each in openings(connection, now)]
 
-    assert [{"ep_1": 1}, {"ep_1": 3}] == rooms
+    assert [1, 3] == rooms
 
 
 def test_one_batch_is_shared_among_endpoints(engine: Engine) -> None:
