@@ -62,6 +62,9 @@ class Result:
     wait_s: float | None = None
     """For how long it asked to be sent nothing at all (Retry-After)."""
 
+    unsent: bool = False
+    """It could not be made ready, which says nothing of the receiver."""
+
     @property
     def arrived(self) -> bool:
         """Whether it was delivered: a receiver that asks for less may have taken this one all the same."""
@@ -71,7 +74,7 @@ class Result:
     def down(self) -> bool:
         """Whether the receiver itself failed, and not only this message with it."""
         code = self.status_code
-        return not self.arrived and (code is None or code >= 500 or code in _DOWN)
+        return not (self.arrived or self.unsent) and (code is None or code >= 500 or code in _DOWN)
 
 
 _DOWN: Final = frozenset({408, 425, 429})

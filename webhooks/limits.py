@@ -138,3 +138,18 @@ SLOTS: Final = 500
 
 RESERVED_PART: Final = 4
 """One in so many of a process's slots is kept for endpoints that have nothing under way."""
+
+POLL_S: Final = 1.0
+"""How long nobody looks for due deliveries when nobody says that there are any."""
+
+AHEAD_S: Final = POLL_S
+"""How far ahead an endpoint's rate is reserved: until the next look, so that it is kept and used."""
+
+TURN_S: Final = 0.02
+"""Between two looks at the database while deliveries are under way: what comes meanwhile shares a transaction."""
+
+STOP_S: Final = 20.0
+"""How long a stop waits for the answers to what is under way."""
+
+TROUBLE_S_MAX: Final = 10.0
+"""Longest wait before a database that fails is asked again."""

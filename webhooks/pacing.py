@@ -4,7 +4,7 @@ The caller keeps others from claiming meanwhile, so that what is decided here ho
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ class Opening:
     """As it is once something is sent: half-open, when that is a probe."""
 
     probes: bool = False
+    lanes: frozenset[Lane] = frozenset(Lane)
+    """Those with something due."""
 
 
 def openings(connection: Connection, now: datetime) -> list[Opening]:
@@ -64,13 +66,19 @@ def share_out(found: Sequence[Opening], free: int, *, slots: int, turn: int) -> 
     return shares
 
 
-def spend(connection: Connection, found: Sequence[Opening], counts: Mapping[str, int], now: datetime) -> None:
-    """Take so many from each endpoint's rate, and say which of them is a probe."""
+def spend(
+    connection: Connection, found: Sequence[Opening], counts: Mapping[str, int], now: datetime
+) -> dict[str, tuple[float, ...]]:
+    """Take so many from each endpoint's rate, and say which of them is a probe.
+
+    Shapes: for an endpoint with a rate, the seconds that each of them has to wait before it is sent.
+    """
+    waits: dict[str, tuple[float, ...]] = {}
     spent, probes = [], []
     for each in found:
         count = counts.get(each.endpoint_id, 0)
         if count and each.rate is not None and each.bucket is not None:
-            bucket, _ = rates.take(each.bucket, each.rate, now_s=now.timestamp(), wanted=count)
+            bucket, waits[each.endpoint_id] = _reserved(each.bucket, each.rate, now.timestamp(), count)
             tokens_at = round(bucket.counted_at_s * 1_000)
             spent.append({"endpoint": each.endpoint_id, "to_tokens": bucket.tokens, "to_counted": tokens_at})
         if count and each.probes:
@@ -79,6 +87,7 @@ def spend(connection: Connection, found: Sequence[Opening], counts: Mapping[str,
         connection.execute(_SPEND, spent)
     if probes:
         connection.execute(SET_BREAKER, probes)
+    return waits
 
 
 def let_go(connection: Connection, endpoint_ids: Sequence[str], now: datetime) -> None:
@@ -119,10 +128,13 @@ def _opening(row: Any, now: datetime) -> Opening:
         rate = Rate(row.rate_per_s, row.burst)
         kept = row.bucket_tokens
         bucket = rates.full(rate, now_s) if kept is None else Bucket(kept, row.bucket_at_ms / 1_000)
-        _, tokens = rates.take(bucket, rate, now_s=now_s, wanted=max(room, 0))
-        room = min(room, tokens)
-    opening = Opening(row.id, room, row.under_way, row.timeout_ms / 1_000, rate, bucket, breaker)
-    return replace(opening, probes=True) if probes else opening
+        room = len(_reserved(bucket, rate, now_s, room)[1])
+    lanes = frozenset(lane for lane, due in ((Lane.FRESH, row.fresh), (Lane.RETRY, row.retry)) if due)
+    return Opening(row.id, room, row.under_way, row.timeout_ms / 1_000, rate, bucket, breaker, probes, lanes)
+
+
+def _reserved(bucket: Bucket, rate: Rate, now_s: float, wanted: int) -> tuple[Bucket, tuple[float, ...]]:
+    return rates.reserve(bucket, rate, now_s=now_s, wanted=wanted, ahead_s=limits.AHEAD_S)
 
 
 def _due(lane: Lane) -> ColumnElement[bool]:
@@ -157,6 +169,8 @@ _DUE: Final = (
         _COLUMN.breaker_opened,
         _COLUMN.breaker_until_ms,
         _UNDER_WAY.label("under_way"),
+        _due(Lane.FRESH).label("fresh"),
+        _due(Lane.RETRY).label("retry"),
     )
     .where(
         _COLUMN.state == EndpointState.ENABLED,

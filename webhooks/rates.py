@@ -53,6 +53,25 @@ def take(bucket: Bucket, rate: Rate, *, now_s: float, wanted: int = 1) -> tuple[
     return replace(filled, tokens=filled.tokens - taken), taken
 
 
+def reserve(
+    bucket: Bucket, rate: Rate, *, now_s: float, wanted: int, ahead_s: float
+) -> tuple[Bucket, tuple[float, ...]]:
+    """The bucket after up to `wanted` tokens were taken, those too that fill within `ahead_s`.
+
+    Shapes: the seconds to wait for each token, rising. Who reserves and then waits keeps the rate without asking for
+    each token; what is reserved is an instant to come in the bucket, before which it fills no more.
+    """
+    filled = _filled(bucket, rate, now_s)
+    there = min(max(wanted, 0), int(filled.tokens))
+    left = filled.tokens - there
+    until_s = filled.counted_at_s - now_s
+    coming = int(max(0.0, ahead_s - until_s) * rate.per_s + left)
+    waits = [until_s + (number - left) / rate.per_s for number in range(1, min(wanted - there, coming) + 1)]
+    if not waits:
+        return replace(filled, tokens=left), (0.0,) * there
+    return Bucket(0.0, now_s + waits[-1]), (*(0.0,) * there, *waits)
+
+
 def wait_s(bucket: Bucket, rate: Rate, now_s: float) -> float:
     """Seconds until the next token is whole; 0 when one is."""
     return max(0.0, (1 - _filled(bucket, rate, now_s).tokens) / rate.per_s)

@@ -145,6 +145,13 @@ def find_endpoint(connection: Connection, id: str, *, lock: bool = False) -> End
     return None if row is None else _endpoint(row, _secrets(connection, [id]).get(id, ()))
 
 
+def find_endpoints(connection: Connection, ids: Collection[str]) -> dict[str, Endpoint]:
+    """Several at once, by id, as far as they are there."""
+    rows = connection.execute(select(endpoints).where(_COLUMN.id.in_(ids))).all()
+    secrets = _secrets(connection, ids)
+    return {row.id: _endpoint(row, secrets.get(row.id, ())) for row in rows}
+
+
 def list_endpoints(
     connection: Connection, project: str, *, after: str = "", limit: int = limits.ENDPOINTS_PER_PROJECT_MAX
 ) -> list[Endpoint]:
