@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.calendar import proof as calendar
-from tests.crash import abuse, backups, commits, guards, launch_plans, outage, poison, releases, schedules, soak, storm
+from tests.crash import (
+    abuse,
+    backups,
+    commits,
+    guards,
+    launch_plans,
+    outage,
+    poison,
+    releases,
+    schedules,
+    soak,
+    storm,
+    webhooks,
+)
 from tests.crash.proofs import Effort, Proof, table
 from tests.fuzz import proof as fuzz
 
@@ -28,6 +41,7 @@ PROOFS: Final[Mapping[str, Proof]] = {
     "schedules": schedules.prove,
     "soak": soak.prove,
     "storm": storm.prove,
+    "webhooks": webhooks.prove,
 }
 
 
@@ -46,7 +60,7 @@ SIZES: Final = {
     "usual": Size(200, 16, 5_000, 10),
     "long": Size(2_000, 80, 5_000, 300),
 }
-TIMED: Final = frozenset({"guards", "launch-plans", "releases", "schedules"})
+TIMED: Final = frozenset({"guards", "launch-plans", "releases", "schedules", "webhooks"})
 """Their cycles wait for instants to come, and take seconds."""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Engine
 from starlette.routing import BaseRoute
 
-from server.keys import secret_key
+from server.keys import hook_keys, secret_key
 from server.live.callers import Callers
 from server.live.holder import Holder
 from server.live.kept_tokens import KeptTokens
@@ -21,6 +21,7 @@ from server.live.recent import RecentContexts
 from server.live.sessions import Sessions
 from server.operations.actions import Ledger
 from server.operations.change_requests.applying import Applying
+from server.operations.deliveries.keeping import Retention
 from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
 from server.operations.guards.judging import Judging
@@ -43,6 +44,7 @@ from server.rpc.management import THREADS_MAX, Management
 from server.rpc.table import Table
 from server.scheduling.change_requests import ChangeRequestClock
 from server.scheduling.clockwork import Clockwork
+from server.scheduling.deliveries import DeliveryClock
 from server.scheduling.nouns import timed_nouns
 from server.settings import Settings
 from server.store.engine import open_engine
@@ -50,9 +52,11 @@ from server.web.actions import action_routes
 from server.web.calendars import calendar_route
 from server.web.choices import choice_routes
 from server.web.triggers import trigger_route
+from webhooks.addresses import read_allowed
 
 if TYPE_CHECKING:
     from server.live.issuer import Issuer
+    from server.scheduling.delivering import Delivering
 
 POLICIES: Final[tuple[PermitFor, ...]] = (permit_unless_frozen,)
 """What protects an environment from a management write, in the order in which it is asked."""
@@ -100,6 +104,8 @@ class Managing:
         # Tools look at what a flag serves; that is no use of it.
         self._actions.serve(evaluation_table(holder, clock=time.time, drain=Drain()))
         self.calendar = calendar_route(LaunchPlans(self._writer).calendar, self.gate)
+        keep = Retention(settings.keep_delivered_days, settings.keep_undelivered_days, settings.keep_events_days)
+        self._deliveries = DeliveryClock(self.engine, partial(_delivering, self.engine, settings), retention=keep)
         self._watching: asyncio.Task[None] | None = None
 
     def table(self) -> Table:
@@ -136,6 +142,7 @@ class Managing:
         self._callers.start()
         self._change_requests.start()
         self._clockwork.start()
+        self._deliveries.start()
         if self._issuer is not None:
             self._issuer.start()
         self._watching = self._loop.create_task(self._sessions.watch())
@@ -146,7 +153,8 @@ class Managing:
             self._watching.cancel()
         if self._issuer is not None:
             self._issuer.stop()
-        timed = (self._clockwork.stop, self._change_requests.stop, partial(self._asking.shutdown, cancel_futures=True))
+        clocks = (self._clockwork.stop, self._change_requests.stop, self._deliveries.stop)
+        timed = (*clocks, partial(self._asking.shutdown, cancel_futures=True))
         for end in (*timed, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
 
@@ -158,6 +166,14 @@ class Managing:
 
 def _secret(engine: Engine) -> bytes:
     return secret_key(engine, make=True) or b""
+
+
+def _delivering(engine: Engine, settings: Settings) -> "Delivering":
+    # With it come a client, and a library for cryptography.
+    from server.scheduling.delivering import Delivering, Sender  # noqa: PLC0415
+
+    keys = hook_keys(engine, settings.hook_keys_file, make=True)
+    return Delivering(engine, Sender(keys, read_allowed(settings.hook_allow), settings.public_url))
 
 
 def _issuer(settings: Settings, *, changed: Callable[[], None]) -> "Issuer | None":

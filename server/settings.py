@@ -110,6 +110,16 @@ class Settings:
     hook_allow_http: bool = False
     """Whether they may be sent unencrypted, too."""
 
+    public_url: str = ""
+    """Where people and tools reach this server over HTTP, such as `https://flags.example.com`."""
+
+    keep_delivered_days: float = 14.0
+    keep_undelivered_days: float = 60.0
+    """How long finished deliveries are kept that arrived, and those that did not and may be sent again."""
+
+    keep_events_days: float = 90.0
+    """How long events are kept; longer while one is still to be delivered."""
+
     group_directory: Path | None = None
     """Where the processes of a group find each other, readable by this user alone; None for a process by itself."""
 

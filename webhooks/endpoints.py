@@ -11,8 +11,8 @@ from webhooks import breaker, limits
 from webhooks.breaker import Breaker
 from webhooks.envelope import timestamp_text
 from webhooks.pacing import SET_BREAKER, breaker_values, read_breaker
-from webhooks.states import EndpointState, Status
-from webhooks.tables import deliveries, endpoints, from_ms, to_ms
+from webhooks.states import EndpointState, Outcome, Status
+from webhooks.tables import attempts, deliveries, endpoints, from_ms, to_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,12 @@ def end(
         return
     unfinished = (deliveries.c.endpoint_id == endpoint_id) & deliveries.c.due_at_ms.is_not(None)
     pending = connection.execute(select(func.count()).select_from(deliveries).where(unfinished)).scalar_one()
+    held = select(deliveries.c.id).where(unfinished)
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.delivery_id.in_(held), attempts.c.outcome == Outcome.SENDING)
+        .values(outcome=Outcome.LOST)
+    )
     connection.execute(
         update(deliveries)
         .where(unfinished)

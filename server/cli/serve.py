@@ -231,6 +231,20 @@ def serve(
     hook_allow_http: Annotated[
         bool, option("--hook-allow-http", "Send webhooks also to http:// addresses, unencrypted.")
     ] = False,
+    public_url: Annotated[
+        str,
+        option("--public-url", "Where tools reach this server over HTTP: events name it.", metavar="URL"),
+    ] = "",
+    keep_delivered_days: Annotated[
+        float, option("--keep-delivered-days", "How long deliveries are kept that arrived.", min=0.0)
+    ] = 14.0,
+    keep_undelivered_days: Annotated[
+        float, option("--keep-undelivered-days", "And those that did not, which may be sent again.", min=0.0)
+    ] = 60.0,
+    keep_events_days: Annotated[
+        float,
+        option("--keep-events-days", "How long events are kept; longer while one is still to be delivered.", min=0.0),
+    ] = 90.0,
     access_log: Annotated[bool, option("--access-log", "Log every request, not only failed and slow ones.")] = False,
     otlp_endpoint: Annotated[
         str | None,
@@ -290,6 +304,10 @@ def serve(
         hook_keys_file=hook_keys_file,
         hook_allow=checked_allow(hook_allow or ()),
         hook_allow_http=hook_allow_http,
+        public_url=public_url,
+        keep_delivered_days=keep_delivered_days,
+        keep_undelivered_days=keep_undelivered_days,
+        keep_events_days=keep_events_days,
         oidc=issuer_trust(
             oidc_issuer, audiences=oidc_audience or (), rules=oidc_role or (), algorithms=oidc_algorithm or ()
         ),

@@ -25,6 +25,14 @@ at that point leaves behind. Unset, as it should be, a point costs one compariso
     schedules.applied        the first of them has made its change in the open transaction, which does not say so yet
     schedules.before_commit  what became of all of them is saved in the open transaction
     schedules.after_commit   the transaction is durable
+    deliveries.fanned     deliveries of events are in the open transaction, and how far they came
+    deliveries.made       that transaction is durable
+    deliveries.claiming   deliveries are claimed in the open transaction
+    deliveries.claimed    that transaction is durable, nothing is sent
+    deliveries.answered   a receiver has answered, and nobody else knows
+    deliveries.recording  what became of deliveries is in the open transaction
+    deliveries.recorded   that transaction is durable
+    deliveries.told       what happened to deliveries is announced in the open transaction
     migrate.half          a migration step has run in the open transaction
     restore.copied        a backup's content is in the open transaction, in place of what was there
 """
@@ -55,6 +63,14 @@ NAMES: Final = (
     "schedules.applied",
     "schedules.before_commit",
     "schedules.after_commit",
+    "deliveries.fanned",
+    "deliveries.made",
+    "deliveries.claiming",
+    "deliveries.claimed",
+    "deliveries.answered",
+    "deliveries.recording",
+    "deliveries.recorded",
+    "deliveries.told",
     "migrate.half",
     "restore.copied",
 )

@@ -18,6 +18,7 @@ SURROUNDINGS: Final = Surroundings(
     event_types=("flag.created", "flag.killed", "release.paused", "webhook.endpoint_disabled"),
     formats={"standard": check_plain, "cloudevents": check_plain},
 )
+MASTER: Final = b"k" * 32
 TOKEN: Final = "Bearer s3cr3t-of-the-receiver"
 
 
@@ -39,7 +40,7 @@ def chances() -> Callable[[int], bytes]:
 
 def vault(*masters: bytes) -> Vault:
     """What seals with the first of these keys."""
-    return Vault(Sealer(derive_key(each) for each in masters or (b"k" * 32,)), chances())
+    return Vault(Sealer(derive_key(each) for each in masters or (MASTER,)), chances())
 
 
 def secret(number: int = 1, *, asymmetric: bool = False) -> Secret:

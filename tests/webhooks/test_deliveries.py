@@ -18,17 +18,9 @@ from tests.webhooks.made import (
     statuses,
 )
 from webhooks import limits
-from webhooks.deliveries import (
-    Claimed,
-    Result,
-    Wanted,
-    claim,
-    give_back,
-    record,
-    remove_finished,
-    replay,
-)
+from webhooks.deliveries import Claimed, Result, claim, give_back, record
 from webhooks.endpoints import enable
+from webhooks.finished import Wanted, remove_finished, replay
 from webhooks.pacing import openings
 from webhooks.states import Lane, Status
 from webhooks.tables import endpoints

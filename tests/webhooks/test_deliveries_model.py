@@ -10,8 +10,9 @@ from sqlalchemy import Engine, delete, select
 
 from server.store.engine import reading, writing
 from tests.webhooks.made import Events, Written, add_endpoint, after
-from webhooks.deliveries import Claimed, Result, Wanted, claim, record, remove_finished, replay
+from webhooks.deliveries import Claimed, Result, claim, record
 from webhooks.endpoints import enable, end
+from webhooks.finished import Wanted, remove_finished, replay
 from webhooks.outbox import fan_out
 from webhooks.states import EndpointState, Lane, Status
 from webhooks.tables import Base, deliveries

@@ -2,13 +2,15 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, select
 
 from server.operations.feed import tellable
+from server.store import failpoints
 from server.store.announce import Announcement, announce
 from server.store.engine import database_now, reading, writing
 from server.store.flags import flag_owners
@@ -67,8 +69,8 @@ class _Portion:
 class Fanning:
     """One database's events and deliveries; for one thread. Several processes may do this at once."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, now: Callable[[Connection], datetime] = database_now) -> None:
+        self._engine, self._now = engine, now
         self._compiled: dict[str, tuple[int, Compiled | None]] = {}
         """Endpoint -> its version, and its filter."""
 
@@ -83,6 +85,7 @@ class Fanning:
         for project in noticed:
             with writing(self._engine, about=f"project/{project}") as connection:
                 done += announce_waiting(connection, project, _announce)
+                failpoints.reach("deliveries.told")
         with reading(self._engine) as connection:
             behind = projects_behind(connection, last_sequences(connection))
         for project in behind:
@@ -94,13 +97,16 @@ class Fanning:
         portion = _Portion()
         with writing(self._engine, about=f"fan-out/{project}", tells=False) as connection:
             filters = self._filters(connection, project)
-            return fan_out(
+            count = fan_out(
                 connection,
                 portion,
                 project=project,
                 wants=lambda endpoint_id, event: _wants(filters.get(endpoint_id), endpoint_id, event, portion),
-                now=database_now(connection),
+                now=self._now(connection),
             )
+            failpoints.reach("deliveries.fanned")
+        failpoints.reach("deliveries.made")
+        return count
 
     def _filters(self, connection: Connection, project: str) -> Mapping[str, Compiled | None]:
         column = endpoints.c

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from server.store.engine import database_now, reading, writing
 from server.store.outbox import forget_events
 from server.store.projects import last_sequences
-from webhooks.deliveries import remove_finished
+from webhooks.finished import remove_finished
 from webhooks.states import DEAD, Status
 
 ROWS_MAX: Final = 1_000
