@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from server.cli import (
+    actions,
     audit,
     backup,
     change_requests,
@@ -35,6 +36,7 @@ from server.cli import (
     serve,
     simulate,
     token,
+    triggers,
 )
 from server.cli.options import option
 from server.cli.remote import Chosen
@@ -84,6 +86,7 @@ app.command("apply", help=directory.APPLY_HELP)(directory.apply)
 app.command("backup", help=backup.BACKUP_HELP)(backup.backup)
 app.command("restore", help=backup.RESTORE_HELP)(backup.restore)
 app.command("simulate", help=simulate.HELP)(simulate.simulate)
+app.add_typer(actions.app, name="action")
 app.add_typer(audit.app, name="audit")
 app.add_typer(change_requests.app, name="change-request")
 app.add_typer(events.app, name="event")
@@ -100,6 +103,7 @@ app.add_typer(rollback.app, name="rollback")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(segment.app, name="segment")
 app.add_typer(token.app, name="token")
+app.add_typer(triggers.app, name="trigger")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -48,7 +48,7 @@ class Ledger:
     def keep(self, actor: str, asked: Asked, done: Done, now: datetime) -> None:
         """Keep an answer for who asks again. Errors: Conflict, StoreUnavailable."""
         if asked.idempotency_key:
-            with writing(self.engine, tells=False) as connection:
+            with writing(self.engine, about=f"action/{actor}", tells=False) as connection:
                 store.keep_answer(
                     connection,
                     actor,

@@ -189,7 +189,7 @@ class Triggers:
 
     def note_used(self, trigger: Trigger, now: datetime) -> None:
         """Count a use."""
-        with writing(self.engine, tells=False) as connection:
+        with writing(self.engine, about=f"trigger/{trigger.id}", tells=False) as connection:
             store.note_used(connection, trigger.id, now)
 
     def _new_secret(self) -> tuple[str, str]:
