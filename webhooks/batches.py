@@ -6,9 +6,9 @@ secret about an endpoint is opened with its batch, and kept no longer than the b
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from webhooks.endpoints import Notices
 from webhooks.envelope import Event
 from webhooks.errors import WebhookError
 from webhooks.pacing import Opening, let_go, openings, share_out, spend
+from webhooks.signing import Key
 from webhooks.states import Lane
 from webhooks.subscribed import Endpoint, Opened, Vault, find_endpoints, opened
 
@@ -28,6 +29,8 @@ RETRIES_FIRST_EVERY: Final = 4
 
 Reach = Callable[[str], None]
 """Told of each named point that a crash could hurt; see POINTS."""
+
+_NO_WAITS: Final[Iterator[float]] = iter(())
 
 POINTS: Final = (
     "deliveries.claiming",  # Claimed in the open transaction.
@@ -62,9 +65,9 @@ class Job:
     """A claimed delivery with all that it takes to send it."""
 
     claimed: Claimed
-    endpoint: Endpoint | None
     event: Event | None
     opened: Opened | None = field(default=None, repr=False)
+    keys: tuple[Key, ...] = field(default=(), repr=False)
     problem: str = ""
     """Why it cannot be sent; "" when it can."""
 
@@ -74,10 +77,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was claimed at once, by which time, and whether there may be more."""
+    """What was claimed at once."""
 
     jobs: tuple[Job, ...]
     now: datetime
+    """By the database's clock."""
+
+    more: bool = False
+    """Whether there was more for which there is room."""
     retries: frozenset[str] = frozenset()
     """Deliveries of it that were tried before."""
 
@@ -91,26 +98,55 @@ class Space:
     slots: int
 
 
-def take(store: Store, space: Space, *, vault: Vault, turn: int, reach: Reach) -> Batch:
-    """Claim what there is room for, and read what it takes to send it."""
-    with store.claiming() as connection:
-        now = store.now(connection)
-        claimed, retries, waits = _claim(connection, space, turn=turn, now=now)
-        reach("deliveries.claiming")
-    if not claimed:
-        return Batch((), now)
-    reach("deliveries.claimed")
-    with store.reading() as connection:
-        known = find_endpoints(connection, {each.endpoint_id for each in claimed})
-        events = store.events(connection, {(each.project, each.sequence) for each in claimed})
-    secrets = {id_: _opened(endpoint, vault) for id_, endpoint in known.items()}
-    jobs = []
-    waiting = {id_: iter(each) for id_, each in waits.items()}
-    for each in claimed:
-        wait_s = next(waiting.get(each.endpoint_id, iter(())), 0.0)
-        job = Job(each, known.get(each.endpoint_id), events.get((each.project, each.sequence)), wait_s=wait_s)
-        jobs.append(_ready(job, secrets.get(each.endpoint_id, "its endpoint is not kept any more")))
-    return Batch(tuple(jobs), now, retries)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An endpoint that deliveries are under way to, with its secrets, or why they cannot be opened."""
+
+    version: int
+    opened: Opened | None = field(repr=False)
+    problem: str = ""
+
+
+class Taker:
+    """Claims, and knows the endpoints of the last batch, so that those that go on are not opened at every turn."""
+
+    def __init__(self, store: Store, vault: Vault, reach: Reach) -> None:
+        self._store, self._vault, self._reach = store, vault, reach
+        self._known: dict[str, Known] = {}
+        self._turn = 0
+
+    def take(self, space: Space) -> Batch:
+        """Claim what there is room for, and read what it takes to send it."""
+        self._turn += 1
+        with self._store.claiming() as connection:
+            now = self._store.now(connection)
+            got = _claim(connection, space, turn=self._turn, now=now)
+            self._reach("deliveries.claiming")
+        if not got.claimed:
+            self._known = {}
+            return Batch((), now)
+        self._reach("deliveries.claimed")
+        with self._store.reading() as connection:
+            known = self._open(connection, got.versions)
+            events = self._store.events(connection, {(each.project, each.sequence) for each in got.claimed})
+        keys = {id_: each.opened.keys(now) if each.opened is not None else () for id_, each in known.items()}
+        waiting = {id_: iter(each) for id_, each in got.waits.items()}
+        jobs = []
+        for each in got.claimed:
+            endpoint, event = known[each.endpoint_id], events.get((each.project, each.sequence))
+            problem = endpoint.problem or ("" if event is not None else "its event is not kept any more")
+            wait_s = next(waiting.get(each.endpoint_id, _NO_WAITS), 0.0)
+            jobs.append(Job(each, event, endpoint.opened, keys[each.endpoint_id], problem, wait_s))
+        return Batch(tuple(jobs), now, got.more, got.retries)
+
+    def _open(self, connection: Connection, versions: Mapping[str, int]) -> dict[str, Known]:
+        before = self._known
+        stale = {id_ for id_, version in versions.items() if id_ not in before or before[id_].version != version}
+        found = find_endpoints(connection, stale) if stale else {}
+        self._known = {
+            id_: before[id_] if id_ not in stale else _known(found.get(id_), self._vault) for id_ in versions
+        }
+        return self._known
 
 
 def bring(store: Store, results: Sequence[Result], *, notices: Notices, chance: float, reach: Reach) -> int:
@@ -132,14 +168,21 @@ def return_unsent(store: Store, claimed: Sequence[Claimed]) -> None:
         let_go(connection, sorted({each.endpoint_id for each in claimed}), now)
 
 
-def _claim(
-    connection: Connection, space: Space, *, turn: int, now: datetime
-) -> tuple[list[Claimed], frozenset[str], Mapping[str, tuple[float, ...]]]:
+@dataclass(frozen=True, slots=True)
+class _Got:
+    claimed: Sequence[Claimed] = ()
+    retries: frozenset[str] = frozenset()
+    waits: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+    more: bool = False
+
+
+def _claim(connection: Connection, space: Space, *, turn: int, now: datetime) -> _Got:
     found = openings(connection, now)
     shares = share_out(found, min(space.free, limits.CLAIM_MAX), slots=space.slots, turn=turn)
     chosen = [each for each in found if each.endpoint_id in shares]
     if not chosen:
-        return [], frozenset(), {}
+        return _Got()
     # Longer than any of them can take, by construction: nobody else may send while an answer may still come.
     lease_s = max(each.timeout_s for each in chosen) + limits.LEASE_MARGIN_S
     retries_first = turn % RETRIES_FIRST_EVERY == 0
@@ -161,7 +204,10 @@ def _claim(
         counts.update(each.endpoint_id for each in got)
         if lane is Lane.RETRY:
             retries = frozenset(each.id for each in got)
-    return claimed, retries, spend(connection, chosen, counts, now)
+    waits = spend(connection, chosen, counts, now)
+    versions = {each.endpoint_id: each.version for each in chosen if counts[each.endpoint_id]}
+    more = any(shares.get(each.endpoint_id, 0) < each.room for each in found)
+    return _Got(claimed, retries, waits, versions, more)
 
 
 def _rooms(
@@ -176,19 +222,13 @@ def _rooms(
     return rooms
 
 
-def _opened(endpoint: Endpoint, vault: Vault) -> Opened | str:
+def _known(endpoint: Endpoint | None, vault: Vault) -> Known:
+    if endpoint is None:
+        return Known(0, None, "its endpoint is not kept any more")
     try:
-        return opened(endpoint, vault)
+        return Known(endpoint.version, opened(endpoint, vault))
     except WebhookError as error:
-        return str(error)
-
-
-def _ready(job: Job, secrets: Opened | str) -> Job:
-    if isinstance(secrets, str):
-        return replace(job, problem=secrets)
-    if job.event is None:
-        return replace(job, problem="its event is not kept any more")
-    return replace(job, opened=secrets)
+        return Known(endpoint.version, None, str(error))
 
 
 def _apart(results: Sequence[Result]) -> list[list[Result]]:

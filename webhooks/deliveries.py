@@ -95,14 +95,19 @@ def claim(
     Each gets its row of an attempt. `claim_id` must be new for every call.
     """
     found: list[str] = []
+    lost: list[str] = []
     for endpoint_id, room in rooms.items():
         most = min(room, limit - len(found))
         if most > 0:
             asked = {"endpoint": endpoint_id, "lane": lane, "now_ms": to_ms(now), "most": most}
-            found += connection.execute(_CLAIMABLE, asked).scalars().all()
+            for id_, claim_before in connection.execute(_CLAIMABLE, asked):
+                found.append(id_)
+                if claim_before:
+                    lost.append(id_)
     if not found:
         return []
-    _mark_lost(connection, found)
+    if lost:
+        _mark_lost(connection, lost)
     taken = connection.execute(
         update(deliveries)
         .where(_COLUMN.id.in_(found))
@@ -220,7 +225,7 @@ _END_ATTEMPT: Final = (
 )
 
 
-def _claimable() -> Select[str]:
+def _claimable() -> Select[str, str]:
     earlier = deliveries.alias("earlier").c
     waits = exists().where(
         earlier.endpoint_id == _COLUMN.endpoint_id,
@@ -232,7 +237,7 @@ def _claimable() -> Select[str]:
     enabled = exists().where(asked, endpoints.c.state == EndpointState.ENABLED)
     ordered = exists().where(asked, endpoints.c.ordering == Ordering.PER_KEY)
     return (
-        select(_COLUMN.id)
+        select(_COLUMN.id, _COLUMN.claim_id)
         .where(
             _COLUMN.endpoint_id == bindparam("endpoint"),
             _COLUMN.lane == bindparam("lane"),

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from webhooks import limits
 from webhooks.backoff import DEFAULT, delay_s, read_retry_after
-from webhooks.batches import Batch, Job, Reach, Space, Store, bring, return_unsent, take
+from webhooks.batches import Batch, Job, Reach, Space, Store, Taker, bring, return_unsent
 from webhooks.client import Client
 from webhooks.deliveries import Claimed, Result
 from webhooks.endpoints import Notices
@@ -69,6 +69,7 @@ class Surroundings:
 
     reach: Reach = nowhere
     slots: int = limits.SLOTS
+    stop_s: float = limits.STOP_S
 
 
 class Dispatcher:
@@ -90,7 +91,7 @@ class Dispatcher:
         self._retries: set[str] = set()
         self._results: list[Result] = []
         self._unsent: list[Claimed] = []
-        self._turn = 0
+        self._taker = Taker(surroundings.store, surroundings.vault, surroundings.reach)
         self._trouble_s = 0.0
         self._clock = (datetime.now(UTC).timestamp(), 0.0)
         """The database's time in Unix seconds, and the loop's at that moment."""
@@ -109,7 +110,7 @@ class Dispatcher:
             self._loop.call_soon_threadsafe(self._look)
 
     def stop(self) -> None:
-        """Let `run` end: nothing more is sent, and what is under way has STOP_S to be answered; on its own loop."""
+        """Let `run` end: nothing more is sent, and what is under way has stop_s to be answered; on its own loop."""
         self._stopping.set()
         self._stirred.set()
 
@@ -138,8 +139,9 @@ class Dispatcher:
             await self._bring()
             space = self._space()
             if self._due and space.free > 0:
-                batch = await self._in_thread(self._take, space)
-                self._due = bool(batch.jobs)
+                self._due = False
+                batch = await self._in_thread(self._taker.take, space)
+                self._due |= batch.more
                 self._send_all(batch)
             self._trouble_s = 0.0
         except Exception:
@@ -156,7 +158,7 @@ class Dispatcher:
             return
         if self._tasks or self._results:
             await _wait(self._stopping, limits.TURN_S)
-        if not await _wait(self._stirred, limits.POLL_S):
+        if not self._due and not await _wait(self._stirred, limits.POLL_S):
             self._due = True
 
     async def _bring(self) -> None:
@@ -176,10 +178,6 @@ class Dispatcher:
     def _keep(self, results: list[Result]) -> int:
         given = self._with
         return bring(given.store, results, notices=given.notices, chance=given.chance(), reach=given.reach)
-
-    def _take(self, space: Space) -> Batch:
-        self._turn += 1
-        return take(self._with.store, space, vault=self._with.vault, turn=self._turn, reach=self._with.reach)
 
     def _space(self) -> Space:
         slots = self._with.slots
@@ -223,8 +221,8 @@ class Dispatcher:
         if job.problem or job.event is None or job.opened is None:
             return Outcome(error=job.problem), True
         try:
-            keys = job.opened.keys(datetime.fromtimestamp(self._now_s(), UTC))
-            steps = calls(self._with.formats, job.event, job.opened, keys=keys, attempt=job.claimed.attempt_number)
+            number = job.claimed.attempt_number
+            steps = calls(self._with.formats, job.event, job.opened, keys=job.keys, attempt=number)
             call = next(steps)
             while True:
                 outcome = await send(self._with.client, call, now=self._now_s())
@@ -274,7 +272,7 @@ class Dispatcher:
     async def _end(self) -> None:
         """Wait for the answers, and keep all that is to be kept."""
         if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=limits.STOP_S)
+            await asyncio.wait(tuple(self._tasks), timeout=self._with.stop_s)
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:

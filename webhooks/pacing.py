@@ -37,6 +37,9 @@ class Opening:
     lanes: frozenset[Lane] = frozenset(Lane)
     """Those with something due."""
 
+    version: int = 0
+    """Of what its owner decides."""
+
 
 def openings(connection: Connection, now: datetime) -> list[Opening]:
     """Enabled endpoints that something may be sent to now, by id."""
@@ -49,7 +52,7 @@ def share_out(found: Sequence[Opening], free: int, *, slots: int, turn: int) -> 
     """How many of `free` places of a process each gets. Shapes: id -> at least 1.
 
     Alike for all that have room for it; who comes first changes from turn to turn. The last quarter of all places is
-    for endpoints that have nothing under way: however many hang, others get on.
+    for endpoints that have nothing under way, one for each: however many hang, others get on.
     """
     shares: dict[str, int] = {}
     start = turn % len(found) if found else 0
@@ -57,9 +60,10 @@ def share_out(found: Sequence[Opening], free: int, *, slots: int, turn: int) -> 
     # Those with little room first: what they leave is shared by the others.
     waiting = sorted((*found[start:], *found[:start]), key=lambda each: each.room)
     for number, each in enumerate(waiting):
-        spare = left - (0 if each.under_way == 0 else slots // limits.RESERVED_PART)
-        fair = max(1, left // (len(waiting) - number))
-        share = min(each.room, fair, spare)
+        spare = left - slots // limits.RESERVED_PART
+        if each.under_way == 0 and left > 0:
+            spare = max(spare, 1)
+        share = min(each.room, max(1, left // (len(waiting) - number)), spare)
         if share > 0:
             shares[each.endpoint_id] = share
             left -= share
@@ -130,7 +134,9 @@ def _opening(row: Any, now: datetime) -> Opening:
         bucket = rates.full(rate, now_s) if kept is None else Bucket(kept, row.bucket_at_ms / 1_000)
         room = len(_reserved(bucket, rate, now_s, room)[1])
     lanes = frozenset(lane for lane, due in ((Lane.FRESH, row.fresh), (Lane.RETRY, row.retry)) if due)
-    return Opening(row.id, room, row.under_way, row.timeout_ms / 1_000, rate, bucket, breaker, probes, lanes)
+    return Opening(
+        row.id, room, row.under_way, row.timeout_ms / 1_000, rate, bucket, breaker, probes, lanes, row.version
+    )
 
 
 def _reserved(bucket: Bucket, rate: Rate, now_s: float, wanted: int) -> tuple[Bucket, tuple[float, ...]]:
@@ -159,6 +165,7 @@ _DUE: Final = (
     select(
         _COLUMN.id,
         _COLUMN.concurrency,
+        _COLUMN.version,
         _COLUMN.timeout_ms,
         _COLUMN.rate_per_s,
         _COLUMN.burst,

@@ -158,19 +158,21 @@ def _headers(outgoing: Outgoing, timestamp: int) -> CIMultiDict[str]:
         known = signing.headers(outgoing.event_id, timestamp, outgoing.body, keys=outgoing.keys)
     else:
         known = {signing.ID_HEADER: outgoing.event_id, signing.TIMESTAMP_HEADER: str(timestamp)}
-    headers = CIMultiDict({"User-Agent": USER_AGENT})
-    headers.update(outgoing.headers)
+    ours = known | {
+        "Content-Type": outgoing.content_type,
+        # A body that is packed could be a thousand times what it says.
+        "Accept-Encoding": "identity",
+        ATTEMPT_HEADER: str(outgoing.attempt),
+        "User-Agent": USER_AGENT,
+    }
+    if not outgoing.headers:
+        return CIMultiDict(ours)
+    headers = CIMultiDict(outgoing.headers)
     for name in _OURS:
         headers.popall(name, None)
-    headers.update(
-        known
-        | {
-            "Content-Type": outgoing.content_type,
-            # A body that is packed could be a thousand times what it says.
-            "Accept-Encoding": "identity",
-            ATTEMPT_HEADER: str(outgoing.attempt),
-        }
-    )
+    if "User-Agent" in headers:
+        del ours["User-Agent"]
+    headers.update(ours)
     return headers
 
 

@@ -5,17 +5,16 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, Table, select
 
 from server.operations.deliveries.fanning import Fanning
 from server.operations.deliveries.sending import Depot
 from server.store.announce import Announcement, announce
 from server.store.engine import database_now, reading, writing
 from webhooks.addresses import read_allowed
-from webhooks.client import open_client
+from webhooks.client import Client, open_client
 from webhooks.dispatcher import Dispatcher, Surroundings
 from webhooks.filters import Filter
 from webhooks.messages import plain_formats
@@ -25,23 +24,12 @@ from webhooks.sealing import Sealer, derive_key
 from webhooks.signing import new_secret
 from webhooks.subscribed import Vault, add_endpoint
 from webhooks.subscriptions import Subscription
-from webhooks.tables import attempts, deliveries, endpoints
+from webhooks.tables import deliveries
 
 SECRET: Final = new_secret(b"s" * 32)
 CHANCE: Final = random.Random(20261125)
 VAULT: Final = Vault(Sealer([derive_key(b"m" * 32)]), CHANCE.randbytes)
 PATIENCE_S: Final = 60.0
-
-
-@dataclass
-class Counted:
-    """Failpoints as they were reached."""
-
-    points: list[str] = field(default_factory=list)
-
-    def reach(self, point: str) -> None:
-        """Remember it."""
-        self.points.append(point)
 
 
 def subscribe(engine: Engine, url: str, id_: str = "ep_1", **fields: Any) -> None:
@@ -74,10 +62,16 @@ def happen(engine: Engine, count: int = 1, *, keys: Sequence[str] = ("checkout",
     Fanning(engine).look()
 
 
-def surroundings(engine: Engine, client: Any, **fields: Any) -> Surroundings:
+def surroundings(engine: Engine, client: Client, **fields: Any) -> Surroundings:
     """What a dispatcher of the tests works with."""
-    given = {"notices": KeptNotices(), "formats": plain_formats("https://flags.test"), "chance": CHANCE.random}
-    return Surroundings(Depot(engine), client, VAULT, **{**given, **fields})
+    given = {
+        "store": Depot(engine),
+        "vault": VAULT,
+        "notices": KeptNotices(),
+        "formats": plain_formats("https://flags.test"),
+        "chance": CHANCE.random,
+    }
+    return Surroundings(client=client, **{**given, **fields})
 
 
 @contextlib.asynccontextmanager
@@ -110,11 +104,8 @@ def counts(engine: Engine) -> dict[str, int]:
     return found
 
 
-def columns(engine: Engine, table: Any, *names: str) -> list[tuple[Any, ...]]:
+def columns(engine: Engine, table: Table, *names: str) -> list[tuple[Any, ...]]:
     """Some columns of all rows, in the order of the keys."""
     with reading(engine) as connection:
         chosen = select(*(table.c[name] for name in names)).order_by(*table.primary_key.columns)
         return [tuple(row) for row in connection.execute(chosen)]
-
-
-__all__ = ["attempts", "deliveries", "endpoints", "insert"]

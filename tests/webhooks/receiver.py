@@ -72,6 +72,10 @@ class Receiver:
 
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
+    at_once_max: int = 0
+    """The most requests that were being answered at the same time."""
+
+    _at_once: int = 0
     _counts: Counter[str] = field(default_factory=Counter)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +104,12 @@ class Receiver:
         name, _, argument = request.path.lstrip("/").partition("?")[0].partition("/")
         count = self._counts[request.path]
         self._counts[request.path] += 1
-        await FAULTS[name](Exchange(request, writer, argument, count, earlier))
+        self._at_once += 1
+        self.at_once_max = max(self.at_once_max, self._at_once)
+        try:
+            await FAULTS[name](Exchange(request, writer, argument, count, earlier))
+        finally:
+            self._at_once -= 1
 
 
 @contextlib.asynccontextmanager
