@@ -35,12 +35,15 @@ from server.operations.writes import PermitFor, Writer
 from server.rpc.access import guarded
 from server.rpc.actions.choosing import choose
 from server.rpc.actions.running import Actions
+from server.rpc.actions.service import SERVICE as ACTIONS
 from server.rpc.actions.triggering import Triggering
+from server.rpc.doors.relay import Relay
 from server.rpc.drain import Drain
 from server.rpc.evaluation import evaluation_table
 from server.rpc.limits import limited
 from server.rpc.managed import management_table
 from server.rpc.management import THREADS_MAX, Management
+from server.rpc.simulation import SERVICE as SIMULATION
 from server.rpc.table import Table
 from server.scheduling.change_requests import ChangeRequestClock
 from server.scheduling.clockwork import Clockwork
@@ -107,11 +110,13 @@ class Managing:
         keep = Retention(settings.keep_delivered_days, settings.keep_undelivered_days, settings.keep_events_days)
         self._deliveries = DeliveryClock(self.engine, partial(_delivering, self.engine, settings), retention=keep)
         self._watching: asyncio.Task[None] | None = None
+        self._relay = None if settings.manager is None else Relay(settings.manager)
+        """To the process that manages, where it is another one."""
 
     def table(self) -> Table:
         """Handlers of all services by which things are managed."""
         tokens = Tokens(self.engine, partial(_secret, self.engine), changed=self._callers.refresh)
-        return management_table(
+        table = management_table(
             self._management,
             self.engine,
             self._writer,
@@ -121,6 +126,13 @@ class Managing:
             guards=Guards(self._writer, self._providers, wake=self._clockwork.wake),
             actions=self._actions,
         )
+        if self._relay is None:
+            return table
+        # Contexts that were evaluated lately are kept here, and leave this process for nobody. Tools act by HTTP, too,
+        # and look at what is served.
+        stay = (ACTIONS, *([] if self.recent is None else [SIMULATION]))
+        here = {path: handler for path, handler in table.items() if path.split("/")[1] in stay}
+        return {**self._relay.table(table), **here}
 
     def routes(self) -> list[BaseRoute]:
         """What is managed over HTTP."""
@@ -138,14 +150,15 @@ class Managing:
         return limited(guarded(table, self.gate), self.paces)
 
     def start(self) -> None:
-        """Begin to follow the tokens, and to look what is due."""
+        """Begin to follow the tokens, and to look what is due unless another process does."""
         self._callers.start()
-        self._change_requests.start()
-        self._clockwork.start()
-        self._deliveries.start()
         if self._issuer is not None:
             self._issuer.start()
         self._watching = self._loop.create_task(self._sessions.watch())
+        if self._relay is None:
+            self._change_requests.start()
+            self._clockwork.start()
+            self._deliveries.start()
 
     async def end(self) -> None:
         """Let operations in flight end, and close the database."""
@@ -153,8 +166,10 @@ class Managing:
             self._watching.cancel()
         if self._issuer is not None:
             self._issuer.stop()
+        if self._relay is not None:
+            await self._relay.close()
         clocks = (self._clockwork.stop, self._change_requests.stop, self._deliveries.stop)
-        timed = (*clocks, partial(self._asking.shutdown, cancel_futures=True))
+        timed = (*(clocks if self._relay is None else ()), partial(self._asking.shutdown, cancel_futures=True))
         for end in (*timed, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
 

@@ -126,6 +126,9 @@ class Settings:
     group_place: int = 0
     """Which of the group's processes this is."""
 
+    manager: Path | None = None
+    """The socket of the process of the group that manages flags; None manages them in each process."""
+
     @property
     def flag_set(self) -> str:
         """The flag set for clients that name none."""

@@ -62,6 +62,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class Management(StrEnum):
+    """Where flags are managed."""
+
+    HERE = "here"
+    APART = "apart"
+
+
 def _port(name: str, help: str) -> Any:
     return option(name, f"{help} 0 takes a free one.", min=0, max=65_535)
 
@@ -79,6 +86,14 @@ def serve(
     workers: Annotated[
         int, option("--workers", "Processes that share the ports; one for each core is a good number.", min=1, max=128)
     ] = 1,
+    management: Annotated[
+        Management,
+        option(
+            "--management",
+            "Where flags are managed: `here`, by each process that serves them, or `apart`, by one of its own, so that "
+            "evaluations do not wait for it.",
+        ),
+    ] = Management.HERE,
     demo: Annotated[bool, option("--demo", "Load sample flags, if the environment has no flags yet.")] = False,
     last_known_good: Annotated[
         str | None,
@@ -330,14 +345,15 @@ def serve(
             told = {**told, "admin_token": first}
         typer.echo(json.dumps(told) if as_json else _as_text(told))
 
-    if workers == 1:
+    apart = management is Management.APART
+    if workers == 1 and not apart:
         from server.app import run
 
         run(settings, started=started)
     else:
         from server.workers.group import Job, run_group
 
-        run_group(Job(settings, log_json, log_level.value.upper()), count=workers, started=started)
+        run_group(Job(settings, log_json, log_level.value.upper()), count=workers, apart=apart, started=started)
 
 
 def _directory(given: str | None, database_url: str) -> Path | None:
@@ -392,6 +408,8 @@ def _as_text(told: Told) -> str:
         lines.append(f"{each['flags']} flags in {name}, revision {each['revision']}{default}")
     if told["default_flag_set"] not in told["flag_sets"]:
         lines.append(f"no flags in {told['default_flag_set']} yet; store some with `flagstaff import FILE`")
-    if "workers" in told:
+    if len(told.get("workers", ())) > 1:
         lines.append(f"{len(told['workers'])} worker processes share the ports")
+    if "manager" in told:
+        lines.append("flags are managed by a process of its own")
     return "\n".join([*lines, "Serving. Ctrl-C stops."])

@@ -61,17 +61,25 @@ class Call(Protocol):
 class Abort(Exception):
     """End the call with a status other than OK.
 
-    Shapes: details is an encoded google.rpc.Status (empty: none); trailing is sent with the status.
+    Shapes: details is an encoded google.rpc.Status (empty: none); trailing is sent with the status; request_id is the
+    one under which it was logged already.
     """
 
     def __init__(
-        self, code: Status, message: str, details: bytes = b"", trailing: Sequence[MetadataEntry] = ()
+        self,
+        code: Status,
+        message: str,
+        details: bytes = b"",
+        trailing: Sequence[MetadataEntry] = (),
+        *,
+        request_id: str = "",
     ) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message if len(message) <= MESSAGE_CHARS_MAX else message[: MESSAGE_CHARS_MAX - 3] + "..."
         self.details = details
         self.trailing = tuple(trailing)
+        self.request_id = request_id
 
 
 def new_request_id() -> str:

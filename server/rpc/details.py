@@ -35,6 +35,11 @@ def details_of(error: FlagstaffError, code: Status, message: str) -> bytes:
     return b""
 
 
+def retry_details(code: Status, message: str) -> bytes:
+    """Details that say when to ask again, of a status that comes from no error of ours."""
+    return _encoded(code, message, _retry(STORE_RETRY_S))
+
+
 def _fitting(error: InvalidDefinition, code: Status, message: str) -> bytes:
     """As many field violations as there is room for."""
     violations = [

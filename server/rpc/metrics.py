@@ -53,7 +53,8 @@ class _Method:
 
     def refusal(self, error: Exception, call: Call, raw: bytes, took_s: float) -> Abort:
         """How a call ends whose handler raised: counted, logged, and with the id under which it is logged."""
-        identifier = request_id(call.metadata(HEADER))
+        known = error.request_id if isinstance(error, Abort) else ""
+        identifier = known or request_id(call.metadata(HEADER))
         abort = abort_for(error, self.path, request_id=lambda: identifier)
         # A refusal with OK is a defect, which doors answer with INTERNAL.
         status = abort.code if abort.code is not Status.OK else Status.INTERNAL

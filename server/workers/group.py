@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,11 @@ STOP_MARGIN_S: Final = 10.0
 TOLD_BYTES_MAX: Final = 16 * 1024 * 1024
 """One line of a worker; it names every flag set."""
 
+MANAGER: Final = -1
+"""The place of the process that manages flags; those that serve them count from 0."""
+
+MANAGER_SOCKET: Final = "manager"
+
 log = logging.getLogger("flagstaff.workers")
 
 
@@ -48,15 +53,21 @@ class Job:
     settings: Settings
     log_json: bool = False
     log_level: str = "INFO"
+    manages: bool = False
+    """Whether it manages flags for the others, and evaluates none."""
 
 
-def run_group(job: Job, *, count: int, started: Callable[[dict[str, Json]], None]) -> None:
+def run_group(job: Job, *, count: int, apart: bool = False, started: Callable[[dict[str, Json]], None]) -> None:
     """Serve by `count` processes until SIGTERM or SIGINT. `started` is called once when all of them serve.
 
-    SIGHUP goes to all of them. Errors: PortUnavailable, WorkerFailed, InvalidRequest where ports cannot be shared.
+    With `apart` a further one manages flags for all of them. SIGHUP goes to all of them.
+    Errors: PortUnavailable, WorkerFailed, InvalidRequest where ports cannot be shared.
     """
     if sys.platform not in PLATFORMS:
-        raise InvalidRequest(f"several workers need Linux or macOS, this is {sys.platform}; leave --workers at 1")
+        raise InvalidRequest(
+            f"several processes need Linux or macOS, this is {sys.platform}; "
+            "leave --workers at 1, and --management here"
+        )
     settings = job.settings
     grpc_ports = (settings.grpc_port, settings.sync_port)
     # HTTP's apart: the two of gRPC may be the same one, and workers could not tell that HTTP's is it too.
@@ -72,8 +83,10 @@ def run_group(job: Job, *, count: int, started: Callable[[dict[str, Json]], None
             sync_port=sync_port,
             http_port=http_port,
             group_directory=Path(directory),
+            manager=Path(directory, MANAGER_SOCKET) if apart else None,
         )
-        asyncio.run(_Group(replace(job, settings=settings), count).run(started))
+        places = [*range(count), *([MANAGER] if apart else [])]
+        asyncio.run(_Group(replace(job, settings=settings), places).run(started))
 
 
 class _Worker:
@@ -93,8 +106,8 @@ class _Worker:
 
 
 class _Group:
-    def __init__(self, job: Job, count: int) -> None:
-        self._job, self._count = job, count
+    def __init__(self, job: Job, places: Sequence[int]) -> None:
+        self._job, self._places = job, places
         self._workers: dict[int, _Worker] = {}
         self._stopping = asyncio.Event()
         self._all_serve = asyncio.Event()
@@ -104,7 +117,7 @@ class _Group:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        keepers = [asyncio.create_task(self._keep(place)) for place in range(self._count)]
+        keepers = [asyncio.create_task(self._keep(place)) for place in self._places]
         others = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(self._tell(started))]
         try:
             # Keepers end only when stopping, or by an error.
@@ -121,8 +134,11 @@ class _Group:
 
     async def _tell(self, started: Callable[[dict[str, Json]], None]) -> None:
         await self._all_serve.wait()
-        workers = [self._workers[place] for place in sorted(self._workers)]
-        started({**(workers[0].told or {}), "workers": [each.process.pid for each in workers]})
+        workers = [self._workers[place] for place in self._places if place != MANAGER]
+        told = {**(workers[0].told or {}), "workers": [each.process.pid for each in workers]}
+        if MANAGER in self._workers:
+            told["manager"] = self._workers[MANAGER].process.pid
+        started(told)
 
     def _reload(self) -> None:
         for worker in self._workers.values():
@@ -169,7 +185,8 @@ class _Group:
         log.info("starting a worker", extra={"worker": process.pid, "place": place})
         assert process.stdin is not None
         # The pipe stays open: by its end a worker knows that we are gone.
-        job = replace(self._job, settings=replace(self._job.settings, group_place=place))
+        settings = replace(self._job.settings, group_place=place)
+        job = replace(self._job, settings=settings, manages=place == MANAGER)
         process.stdin.write(base64.b64encode(pickle.dumps(job)) + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
@@ -187,19 +204,24 @@ class _Group:
                 worker.failure = told["message"]
                 continue
             worker.told, worker.serving_since = told, time.monotonic()
-            if len(self._workers) == self._count and all(each.told for each in self._workers.values()):
+            if len(self._workers) == len(self._places) and all(each.told for each in self._workers.values()):
                 self._all_serve.set()
 
     async def _end_all(self) -> None:
-        """Let all of them drain at once, and kill who does not end in time."""
+        """Let all that serve drain at once, and the one that manages for them after that."""
+        await self._end([worker for place, worker in self._workers.items() if place != MANAGER])
+        await self._end([worker for place, worker in self._workers.items() if place == MANAGER])
+
+    async def _end(self, workers: Sequence[_Worker]) -> None:
+        """Let them drain, and kill who does not end in time."""
         settings = self._job.settings
-        for worker in self._workers.values():
+        for worker in workers:
             worker.signal(signal.SIGTERM)
-        waiting = [asyncio.create_task(worker.process.wait()) for worker in self._workers.values()]
+        waiting = [asyncio.create_task(worker.process.wait()) for worker in workers]
         if not waiting:
             return
         await asyncio.wait(waiting, timeout=settings.drain_delay_s + settings.drain_grace_s + STOP_MARGIN_S)
-        for worker in self._workers.values():
+        for worker in workers:
             if worker.process.returncode is None:
                 log.error("a worker did not end in time and is killed", extra={"worker": worker.process.pid})
                 worker.signal(signal.SIGKILL)

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from server.collector import collect_seldom
 from server.core.errors import FlagstaffError
@@ -22,8 +23,6 @@ log = logging.getLogger("flagstaff.workers")
 def main() -> None:
     """Read the job from standard input, serve, and tell the master on standard output."""
     collect_seldom()
-    from server.app import run  # noqa: PLC0415  # Takes a while, and less from here on.
-
     job: Job = pickle.loads(base64.b64decode(sys.stdin.buffer.readline()))
     master = os.dup(sys.stdout.fileno())
     # What anything in this process prints must not be taken for a message to the master.
@@ -32,10 +31,22 @@ def main() -> None:
     patience_s = job.settings.drain_delay_s + job.settings.drain_grace_s + STOP_MARGIN_S
     threading.Thread(target=_end_with_master, args=(patience_s,), name="flagstaff-master", daemon=True).start()
     try:
-        run(job.settings, started=lambda told: _tell(master, told), shared_ports=True)
+        _run(job, lambda told: _tell(master, told))
     except (FlagstaffError, OSError) as error:
         _tell(master, {"event": "failed", "message": str(error)})
         sys.exit(1)
+
+
+def _run(job: Job, started: Callable[[dict[str, Json]], None]) -> None:
+    # What they import takes a while, and less from here on.
+    if job.manages:
+        from server.manager import run_manager  # noqa: PLC0415
+
+        run_manager(job.settings, started=started)
+    else:
+        from server.app import run  # noqa: PLC0415
+
+        run(job.settings, started=started, shared_ports=True)
 
 
 def _tell(master: int, told: dict[str, Json]) -> None:

@@ -12,8 +12,8 @@ LAYERS = (
     ("server.cli",),
     # It runs what app makes, in several processes.
     ("server.workers",),
-    ("server.app",),
-    # The part of app that connects what is managed.
+    ("server.app", "server.manager"),
+    # The part of both that connects what is managed.
     ("server.managing",),
     # Read what rpc and web listen and decide with, which they get as arguments; and set up the process.
     ("server.tls", "server.keys", "server.memory", "server.collector", "server.running"),
@@ -25,7 +25,10 @@ LAYERS = (
 )
 # Rooms beside the chain: who may import them, and what they may import.
 SETTINGS = ("server.settings", "server.telemetry")
-MAY_IMPORT_SETTINGS = ("server.app", "server.managing", "server.workers", "server.cli", *SETTINGS)
+MAY_IMPORT_SETTINGS = (
+    *("server.app", "server.manager", "server.managing", "server.workers", "server.cli"),
+    *SETTINGS,
+)
 # Packages that few rooms keep to themselves. The command line is a client of what rpc serves: both speak its messages.
 KEPT = {"protos": ("server.rpc", "server.cli"), "apscheduler": ("server.scheduling",)}
 

@@ -1,6 +1,9 @@
 """Serve flags on a port of the loopback interface for one test."""
 
+import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,11 +16,15 @@ from server.core.evaluation.snapshot import CompiledFlag
 from server.live.holder import Holder
 from server.live.watch import Hub
 from server.rpc.doors.grpcio import GrpcServer
+from server.rpc.doors.relay import Relay
 from server.rpc.doors.stalls import WRITE_STALL_S
+from server.rpc.drain import Drain
+from server.rpc.relay import received
 from server.rpc.services import Services, make_services
 from server.rpc.table import Table
 from tests.fakes import fake_clock, holder_of, snapshot_of
 from tests.rpc.flag_service import Service, flag_service
+from tests.rpc.managing import Known
 
 
 @dataclass
@@ -52,9 +59,19 @@ Serve: TypeAlias = Callable[..., Awaitable[Running]]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+def relayed() -> bool:
+    """Whether calls of what is managed are passed on by a socket, as they are to a process of its own.
+
+    Some modules do both. With RELAYED=1 all do, but for those that serve a table of their own making.
+    """
+    return bool(os.environ.get("RELAYED"))
+
+
+@pytest.fixture
+async def serve(relayed: bool) -> AsyncIterator[Serve]:
     """Start servers over flags, a holder or a bare table; they stop with the test."""
     running: list[Running] = []
+    relays = AsyncExitStack()
 
     async def start(
         *flags: CompiledFlag,
@@ -66,6 +83,9 @@ async def serve() -> AsyncIterator[Serve]:
         **options: Any,
     ) -> Running:
         options.setdefault("clock", fake_clock)
+        if relayed and isinstance(table, Known):
+            passed_on = await relays.enter_async_context(relaying(table.table))
+            table = Known(passed_on, table.people)
         services = make_services(holder or holder_of(snapshot_of(*flags)), hub or Hub(), **options)
         server = GrpcServer(
             services.table if table is None else table,
@@ -82,6 +102,21 @@ async def serve() -> AsyncIterator[Serve]:
     for each in running:
         await each.channel.close(None)
         await each.server.stop()
+    await relays.aclose()
+
+
+@asynccontextmanager
+async def relaying(table: Table) -> AsyncIterator[Table]:
+    """A table that passes its calls on to another server, by a socket."""
+    # Short, for the name of a socket may not be long.
+    with tempfile.TemporaryDirectory() as directory:
+        socket = Path(directory, "manager")
+        server = GrpcServer(received(table), Drain(), inner=True)
+        await server.start([f"unix:{socket}"])
+        relay = Relay(socket)
+        yield relay.table(table)
+        await relay.close()
+        await server.stop()
 
 
 @pytest.fixture

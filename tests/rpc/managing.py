@@ -50,9 +50,15 @@ class _AsPrincipal:
         return getattr(self._call, name)
 
 
-def known(table: Table, people: Mapping[str, Principal]) -> dict[str, Handler]:
-    """The same table for callers who are known by the token that they send."""
+class Known(dict[str, Handler]):
+    """A table whose callers are known by the token that they send."""
 
+    def __init__(self, table: Table, people: Mapping[str, Principal]) -> None:
+        super().__init__(_known(table, people))
+        self.table, self.people = table, people
+
+
+def _known(table: Table, people: Mapping[str, Principal]) -> dict[str, Handler]:
     def wrapped(handler: Handler) -> Handler:
         function: Callable[..., Any] = handler.function
 
@@ -75,7 +81,7 @@ def managing(
         management = Management(manager.tell_time, threads)
         tokens = Tokens(engine, lambda: b"a secret key of the server's tests")
         table = management_table(management, engine, Writer(engine, policies), tokens=tokens, recent=recent)
-        yield manager, known(table, manager.people)
+        yield manager, Known(table, manager.people)
 
 
 @contextmanager

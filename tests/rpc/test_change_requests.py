@@ -63,6 +63,12 @@ class Desk:
         raise AssertionError(f"{method} was not refused")
 
 
+@pytest.fixture(params=[False, True], ids=["here", "apart"])
+def relayed(request: pytest.FixtureRequest) -> bool:
+    """The service answers alike where calls are passed on to a process that manages."""
+    return bool(request.param)
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Engine]:
     """A shop whose production asks for one approval."""

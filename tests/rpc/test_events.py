@@ -25,6 +25,12 @@ from tests.store.definitions import NOW, flag, new_shop, put
 SERVICE: Final = "/flagstaff.v1.EventService/"
 
 
+@pytest.fixture(params=[False, True], ids=["here", "apart"])
+def relayed(request: pytest.FixtureRequest) -> bool:
+    """The service answers alike where calls are passed on to a process that manages."""
+    return bool(request.param)
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Engine]:
     """A shop in which seven things have happened, two of them in staging."""

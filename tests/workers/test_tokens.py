@@ -157,15 +157,19 @@ class Fleet:
 
 @pytest.fixture(scope="module", params=KINDS)
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """One server of two workers over SQLite; two over PostgreSQL. Everyone needs a token."""
+    """One server of two workers over SQLite; two over PostgreSQL, each of which manages flags by a process of its own.
+
+    Everyone needs a token.
+    """
     directory = tmp_path_factory.mktemp(f"tokens-{request.param}")
     with new_url(directory, request.param) as url:
         variables = {"FLAGSTAFF_DATABASE_URL": url, "FLAGSTAFF_SECRET_KEY": SECRET}
         with starting(directory, **variables) as start:
             options = ("--require-token", "--workers=2", "--last-known-good=off")
-            groups = [start("--demo", *options)]
+            apart = ["--management=apart"] if request.param == "postgresql" else []
+            groups = [start("--demo", *apart, *options)]
             if request.param == "postgresql":
-                groups.append(start(*options))
+                groups.append(start("--management=apart", *options))
             yield Fleet(groups, groups[0].told["admin_token"])
 
 

@@ -26,6 +26,9 @@ REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 
 PENDING_REQUESTS_MAX: Final = 20_000
 CONCURRENT_STREAMS_MAX: Final = 256
+INNER_STREAMS_MAX: Final = 100_000
+"""Of the one connection by which a process of ours passes on the calls of all its clients."""
+
 STALLED_STATUS_S: Final = 1.0
 """How long to wait while the status goes to a client that does not read. It lies behind the message that is not
 read, and the core delivers it whenever the client reads on."""
@@ -39,13 +42,18 @@ _GRPC_STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 Serve: TypeAlias = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 
 
-def server_options(*, reuse_port: bool = False, connection_age_s: float | None = None) -> tuple[tuple[str, int], ...]:
+def server_options(
+    *, reuse_port: bool = False, connection_age_s: float | None = None, inner: bool = False
+) -> tuple[tuple[str, int], ...]:
     """Settings of the C core that differ from its defaults, each with its reason."""
     # The core adds a jitter of a tenth. A connection that is too old takes no new calls; those in flight end by
     # themselves.
     age = () if connection_age_s is None else (("grpc.max_connection_age_ms", round(connection_age_s * 1000)),)
+    # Who calls may have many roles, and what they sent was weighed where they sent it to.
+    sizes = (("grpc.max_metadata_size", 2**20), ("grpc.absolute_max_metadata_size", 2**20)) if inner else ()
     return (
         *age,
+        *sizes,
         # By default the core refuses a part of the calls above 1,000 that wait to be accepted, with CANCELLED, which
         # nobody retries: a quarter of 5,000 clients that reconnected at once lost their stream for good.
         ("grpc.server.max_pending_requests", PENDING_REQUESTS_MAX),
@@ -56,7 +64,7 @@ def server_options(*, reuse_port: bool = False, connection_age_s: float | None =
         # the frames, the rest the library's, which some 2,000 calls reach before any handler is asked; a server with
         # nothing of ours takes about as long.
         # A client with more calls queues them; a proxy that carries many clients opens a further connection.
-        ("grpc.max_concurrent_streams", CONCURRENT_STREAMS_MAX),
+        ("grpc.max_concurrent_streams", INNER_STREAMS_MAX if inner else CONCURRENT_STREAMS_MAX),
         # A connection that never finishes its handshake is closed after this instead of two minutes.
         ("grpc.server_handshake_timeout_ms", 5_000),
         # A second server on the same port must fail, not take half of the connections in silence.
@@ -68,7 +76,7 @@ def server_options(*, reuse_port: bool = False, connection_age_s: float | None =
         # Finds clients that are gone without a word, whose streams would stay open for hours.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_receive_message_length", REPLY_BYTES_MAX if inner else MESSAGE_BYTES_MAX),
         ("grpc.max_send_message_length", REPLY_BYTES_MAX),
     )
 
@@ -87,8 +95,10 @@ class GrpcServer:
         *,
         write_stall_s: float = WRITE_STALL_S,
         connection_age_s: float | None = None,
+        inner: bool = False,
     ) -> None:
-        self._connection_age_s = connection_age_s
+        """`inner` serves processes of ours, which have weighed their calls already."""
+        self._connection_age_s, self._inner = connection_age_s, inner
         self._handlers = _Handlers(table, drain, write_stall_s)
         self._drain = drain
         self._server: grpc.aio.Server | None = None
@@ -106,7 +116,7 @@ class GrpcServer:
 
         Errors: AddressUnavailable when one of them cannot be had; then nothing is served.
         """
-        options = server_options(reuse_port=reuse_port, connection_age_s=self._connection_age_s)
+        options = server_options(reuse_port=reuse_port, connection_age_s=self._connection_age_s, inner=self._inner)
         server = grpc.aio.server(handlers=[self._handlers], options=options)
         ports: list[int] = []
         for place, address in enumerate(addresses):
