@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -23,6 +23,7 @@ from server.cli.options import (
 )
 from server.cli.output import reports_failures
 from server.cli.providers import read_providers
+from server.cli.serving import Told, as_text
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -45,9 +46,6 @@ flags are served, and they are also kept in files for a start without it.
 
 Signals: SIGTERM and SIGINT stop after calls in flight have ended, SIGHUP reads everything anew.
 """
-
-Told: TypeAlias = dict[str, Any]
-"""What a started server tells of itself."""
 
 NO_DIRECTORY: Final = "off"
 LAST_KNOWN_GOOD_SUFFIX: Final = ".last-known-good"
@@ -343,7 +341,7 @@ def serve(
     def started(told: Told) -> None:
         if first and as_json:
             told = {**told, "admin_token": first}
-        typer.echo(json.dumps(told) if as_json else _as_text(told))
+        typer.echo(json.dumps(told) if as_json else as_text(told))
 
     apart = management is Management.APART
     if workers == 1 and not apart:
@@ -389,27 +387,3 @@ def _load_samples(settings: "Settings") -> None:
         loaded = import_if_empty(engine, samples, actor=actor_name(), now=now, reason="serve --demo")
     if not loaded:
         typer.echo(f"{settings.flag_set} has flags already; the sample flags were not loaded", err=True)
-
-
-def _as_text(told: Told) -> str:
-    def address(port: int) -> str:
-        host = f"[{told['host']}]" if ":" in told["host"] else told["host"]
-        return f"{host}:{port}".ljust(22)
-
-    lines = [
-        f"gRPC  {address(told['grpc_port'])}flagstaff.v1, flagd.evaluation and flagd.sync, health, reflection",
-        f"gRPC  {address(told['sync_port'])}the same, on the port of flagd's in-process providers",
-        f"HTTP  {address(told['http_port'])}OFREP, /healthz, /readyz, /metrics, /openapi.json",
-    ]
-    if told["tls"]:
-        lines.append("TLS   on all ports")
-    for name, each in sorted(told["flag_sets"].items()):
-        default = ", the default flag set" if name == told["default_flag_set"] else ""
-        lines.append(f"{each['flags']} flags in {name}, revision {each['revision']}{default}")
-    if told["default_flag_set"] not in told["flag_sets"]:
-        lines.append(f"no flags in {told['default_flag_set']} yet; store some with `flagstaff import FILE`")
-    if len(told.get("workers", ())) > 1:
-        lines.append(f"{len(told['workers'])} worker processes share the ports")
-    if "manager" in told:
-        lines.append("flags are managed by a process of its own")
-    return "\n".join([*lines, "Serving. Ctrl-C stops."])
