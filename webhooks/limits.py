@@ -66,10 +66,14 @@ TEMPLATE_PARTS_DEPTH_MAX: Final = 100
 """The same with all parts that the library makes of them, and of what stands in them."""
 
 TEMPLATE_STEPS_MAX: Final = 100_000
-"""What one rendering may cost: each turn of a loop the parts of the template, each filter what its values weigh."""
+"""What one rendering may cost: each turn of a loop the parts of the template, each value that is read or made what it
+weighs. It is over within some 0.2 s in any case."""
 
 TEMPLATE_VALUE_WEIGHT_MAX: Final = 4_000
 """Of one value in a template; a text of 128,000 characters weighs as much."""
+
+TEMPLATE_VALUES_WEIGHT_MAX: Final = 8_000
+"""Of all values together that a template keeps under names."""
 
 TEMPLATE_NUMBER_BITS_MAX: Final = 512
 RENDERED_BYTES_MAX: Final = 256 * 1024

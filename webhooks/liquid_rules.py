@@ -1,9 +1,10 @@
 """Hold Liquid within bounds that are counted, never timed, so that a template does the same on every machine.
 
 The library bounds nested loops, output and local names. It does not bound loops one after another, ranges
-(`(1..999999999) reversed` fills the memory), filters that multiply, nor how long its lexer takes. So every turn of a
-loop costs as many steps as the template has parts, filters pay for what they weigh, the ends of a range are figures in
-the template, and tags are short. Nothing is included, and nothing asks for the time.
+(`(1..999999999) reversed` fills the memory), filters that multiply, texts that are searched again and again, nor how
+long its lexer takes. So every turn of a loop costs as many steps as the template has parts, what is read costs what it
+weighs, filters pay for what they make, the ends of a range are figures in the template, and tags are short. Nothing is
+included, and nothing asks for the time.
 
 Source: https://jg-rp.github.io/liquid/, python-liquid 2.3.
 """
@@ -33,10 +34,12 @@ from liquid.builtin.tags import (
 )
 from liquid.exceptions import LiquidSyntaxError, LiquidTypeError, ResourceLimitError, UnknownFilterError
 from liquid.expression import Expression
-from liquid.token import TOKEN_EXPRESSION
+from liquid.token import TOKEN_EXPRESSION, Token
+from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
 from webhooks import limits
+from webhooks.expressions import CHARS_PER_STEP
 from webhooks.liquid_filters import FILTERS, CountedFilter, Missing, Written
 
 TAGS: Final = (
@@ -61,6 +64,23 @@ class Context(RenderContext):
         # Without the library's own names, which are the time.
         self.scope = ReadOnlyChainMap(self.locals, self.globals, self.counters)
         self.steps = 0
+        self._sizes: dict[str, int] = {}
+        self._size = 0
+
+    def get(self, path: list[object], *, token: Token | None, default: object = UNDEFINED) -> object:
+        """A value by its path; it is paid for, since whoever reads a long text also looks through it."""
+        value = super().get(path, token=token, default=default)
+        self.pay(_length(value))
+        return value
+
+    def assign(self, key: str, val: Any) -> None:
+        """Keep a value under a name. The library adds up all that is kept at each time; this knows what changes."""
+        size = _length(val)
+        self._size += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+        if self._size > limits.TEMPLATE_VALUES_WEIGHT_MAX:
+            raise ResourceLimitError("the values that are kept become too large", token=None)
+        self.locals[key] = val
 
     def raise_for_loop_limit(self, length: int = 1) -> None:
         """Pay for a loop before its first turn."""
@@ -114,7 +134,6 @@ class Rules(Environment):
     """Tags, filters and bounds of our templates, for one kind of text."""
 
     block_nesting_limit = limits.TEMPLATE_DEPTH_MAX
-    local_namespace_limit = limits.RENDERED_BYTES_MAX
     output_stream_limit = limits.RENDERED_BYTES_MAX
     template_class = Template
 
@@ -163,6 +182,13 @@ class Rules(Environment):
             if token.kind == TOKEN_EXPRESSION and len(token.value) > limits.TEMPLATE_TAG_CHARS_MAX:
                 most = limits.TEMPLATE_TAG_CHARS_MAX
                 raise LiquidSyntaxError(f"more than {most} characters in one pair of marks", token=token)
+
+
+def _length(value: object) -> int:
+    """What reading a value costs: 1, and more for a long text or a list."""
+    if isinstance(value, str):
+        return 1 + len(value) // CHARS_PER_STEP
+    return 1 + len(value) if isinstance(value, list | dict) else 1
 
 
 def text_of(value: object, node: Node) -> str:

@@ -159,6 +159,10 @@ def test_an_unknown_kind_of_body_is_refused() -> None:
         compile_template("x", "image/png")
 
 
+LONG: Final = "{% assign a = 'abcdefghij' %}" + "{% assign a = a | append: a %}" * 13
+"""Keeps a text of 80 kB."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -172,6 +176,13 @@ def test_an_unknown_kind_of_body_is_refused() -> None:
             "{% assign a = '" + "x " * 400 + "' | split: ' ' %}" + "{% assign a = a | concat: a %}" * 20,
             "becomes too large",
         ),
+        (
+            LONG + "{% for i in (1..99) %}" + "{% if a contains 'zz' %}{% endif %}" * 50 + "{% endfor %}",
+            "too many steps",
+        ),
+        (LONG + "{% if a == b %}{% endif %}" * 300, "too many steps"),
+        (LONG + "{% assign b = a %}{% assign c = a %}{% assign d = a %}", "kept become too large"),
+        ("{% for i in (1..99) %}" + "{% assign a = i %}" * 400 + "{% endfor %}", "too many steps"),
         ("{% assign a = 9 %}" + "{% assign a = a | times: a %}" * 40, "a number is too large"),
         ("{% for i in (1..999) %}" + "x" * 1_000 + "{% endfor %}", "output stream limit"),
     ],
