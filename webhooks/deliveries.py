@@ -71,6 +71,11 @@ class Result:
         return not self.error
 
     @property
+    def silent(self) -> bool:
+        """Whether there was nothing to tell: its format says nothing of such an event, and nobody was asked."""
+        return self.arrived and self.unsent
+
+    @property
     def down(self) -> bool:
         """Whether the receiver itself failed, and not only this message with it."""
         code = self.status_code
@@ -322,6 +327,9 @@ def _judge(
     now: datetime,
     chance: float,
 ) -> None:
+    results = [each for each in results if not each.silent]
+    if not results:
+        return
     if any(each.gone for each in results):
         health.end(connection, fare.id, EndpointState.GONE, why="gone", notices=notices, now=now)
     elif any(each.disable for each in results):

@@ -223,7 +223,10 @@ class Dispatcher:
         try:
             number = job.claimed.attempt_number
             steps = calls(self._with.formats, job.event, job.opened, keys=job.keys, attempt=number)
-            call = next(steps)
+            call = next(steps, None)
+            if call is None:
+                # Its format tells nothing of such an event, and that is done.
+                return Outcome(), True
             while True:
                 outcome = await send(self._with.client, call, now=self._now_s())
                 if not outcome.arrived:

@@ -11,6 +11,7 @@ Source: https://jg-rp.github.io/liquid/, python-liquid 2.3.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from io import StringIO
 from typing import Any, Final, TextIO, cast
 
@@ -32,15 +33,24 @@ from liquid.builtin.tags import (
     inline_comment_tag,
     unless_tag,
 )
-from liquid.exceptions import LiquidSyntaxError, LiquidTypeError, ResourceLimitError, UnknownFilterError
+from liquid.exceptions import (
+    LiquidError,
+    LiquidSyntaxError,
+    LiquidTypeError,
+    ResourceLimitError,
+    UndefinedError,
+    UnknownFilterError,
+)
 from liquid.expression import Expression
 from liquid.token import TOKEN_EXPRESSION, Token
 from liquid.undefined import UNDEFINED
 from liquid.utils import ReadOnlyChainMap
 
 from webhooks import limits
+from webhooks.errors import InvalidSetting, RenderFailed
 from webhooks.expressions import CHARS_PER_STEP
 from webhooks.liquid_filters import FILTERS, CountedFilter, Missing, Written
+from webhooks.words import suggestion
 
 TAGS: Final = (
     *(content.Literal, illegal.Illegal, if_tag.IfTag, unless_tag.UnlessTag, case_tag.CaseTag, for_tag.ForTag),
@@ -50,6 +60,7 @@ TAGS: Final = (
 """The library's that stay; `raw` is its lexer's. Output and capture are ours."""
 
 RANGE_MAX: Final = 1_000
+_SHOWN_CHARS: Final = 80
 _WHOLE: Final = tuple(
     (name, re.compile(rf"{{%-?\s*{name}\b"), re.compile(rf"{{%-?\s*end{name}\b")) for name in ("raw", "doc")
 )
@@ -189,6 +200,49 @@ def _length(value: object) -> int:
     if isinstance(value, str):
         return 1 + len(value) // CHARS_PER_STEP
     return 1 + len(value) if isinstance(value, list | dict) else 1
+
+
+@lru_cache
+def rules_of(escape: Callable[[str], str]) -> Rules:
+    """The rules of a kind of text, made once."""
+    return Rules(escape)
+
+
+def read_template(text: str, escape: Callable[[str], str], path: str) -> Template:
+    """A template of a kind of text. Errors: InvalidSetting, which says the line."""
+    try:
+        text.encode()
+        return rules_of(escape).read(text)
+    except UnicodeEncodeError:
+        raise InvalidSetting.at(path, "it holds half of a surrogate pair, which is no text") from None
+    except LiquidError as error:
+        raise InvalidSetting.at(path, _message(error, text)) from None
+    except RecursionError:
+        raise InvalidSetting.at(path, "it is nested too deep") from None
+
+
+def render_template(template: Template, text: str, data: Mapping[str, Any]) -> str:
+    """What a template, whose text is given for its lines, makes of data. Errors: RenderFailed."""
+    try:
+        return template.render(**data)
+    except LiquidError as error:
+        raise RenderFailed(_message(error, text)) from None
+    except Exception as error:
+        # Filters let Python's own errors through, for figures that are too long or too large; one by one.
+        raise RenderFailed(f"{type(error).__name__}: {str(error)[:_SHOWN_CHARS]}") from None
+
+
+def _message(error: LiquidError, text: str) -> str:
+    """What the library says, with the line and what helps."""
+    message = str(error.message or type(error).__name__)[: 2 * _SHOWN_CHARS]
+    token = error.token
+    line = f"line {text.count(chr(10), 0, token.start_index) + 1}: " if token and token.start_index >= 0 else ""
+    if isinstance(error, UndefinedError):
+        message += "; write {{ x | default: '' }} or {% if x %}, or want fewer types of events"
+    elif isinstance(error, UnknownFilterError):
+        word = message.partition("'")[2].partition("'")[0]
+        message += suggestion(word, FILTERS) or f"; there are {', '.join(sorted(FILTERS))}"
+    return line + message
 
 
 def text_of(value: object, node: Node) -> str:

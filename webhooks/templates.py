@@ -10,17 +10,15 @@ import html
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus
-
-from liquid.exceptions import LiquidError, UndefinedError, UnknownFilterError
 
 from webhooks import limits
 from webhooks.errors import InvalidSetting, Problem, RenderFailed
-from webhooks.liquid_filters import FILTERS
-from webhooks.liquid_rules import Rules
-from webhooks.liquid_rules import Template as Liquid
-from webhooks.words import suggestion
+
+if TYPE_CHECKING:
+    from webhooks.liquid_rules import Template as Liquid
 
 JSON_TYPE: Final = "application/json"
 TYPES_SHOWN_MAX: Final = 3
@@ -49,7 +47,7 @@ class Template:
 
     text: str
     content_type: str
-    liquid: Liquid
+    liquid: "Liquid"
 
     def render(self, envelope: Mapping[str, Any]) -> bytes:
         """The body for an event, the same bytes each time.
@@ -57,13 +55,7 @@ class Template:
         Errors: RenderFailed, which says the line and what helps: a field that is missing, a body that is no JSON where
         it should be, a bound that was passed.
         """
-        try:
-            text = self.liquid.render(**_plain(envelope))
-        except LiquidError as error:
-            raise RenderFailed(_message(error, self.text)) from None
-        except Exception as error:
-            # Filters let Python's own errors through, for figures that are too long or too large; one by one.
-            raise RenderFailed(f"{type(error).__name__}: {str(error)[:_SHOWN_CHARS]}") from None
+        text: str = _liquid().render_template(self.liquid, self.text, _plain(envelope))
         if _family(self.content_type) == JSON_TYPE:
             _check_json(text)
         return text.encode()
@@ -77,16 +69,7 @@ def compile_template(text: str, content_type: str = JSON_TYPE, path: str = "/tem
     if not 0 < len(text) <= limits.TEMPLATE_CHARS_MAX:
         most = limits.TEMPLATE_CHARS_MAX
         raise InvalidSetting.at(path, f"a template has 1 to {most} characters, not {len(text)}")
-    try:
-        text.encode()
-        liquid = _RULES[_family(content_type)].read(text)
-    except UnicodeEncodeError:
-        raise InvalidSetting.at(path, "it holds half of a surrogate pair, which is no text") from None
-    except LiquidError as error:
-        raise InvalidSetting.at(path, _message(error, text)) from None
-    except RecursionError:
-        raise InvalidSetting.at(path, "it is nested too deep") from None
-    return Template(text, content_type, liquid)
+    return Template(text, content_type, _liquid().read_template(text, ESCAPES[_family(content_type)], path))
 
 
 def check_template(template: Template, examples: Iterable[Mapping[str, Any]], path: str = "/template") -> None:
@@ -139,22 +122,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _message(error: LiquidError, text: str) -> str:
-    """What the library says, with the line and what helps."""
-    message = str(error.message or type(error).__name__)[: 2 * _SHOWN_CHARS]
-    token = error.token
-    line = f"line {text.count(chr(10), 0, token.start_index) + 1}: " if token and token.start_index >= 0 else ""
-    if isinstance(error, UndefinedError):
-        message += "; write {{ x | default: '' }} or {% if x %}, or want fewer types of events"
-    elif isinstance(error, UnknownFilterError):
-        word = message.partition("'")[2].partition("'")[0]
-        message += suggestion(word, FILTERS) or f"; there are {', '.join(sorted(FILTERS))}"
-    return line + message
-
-
 def _listed(types: list[str]) -> str:
     more = f" and {len(types) - TYPES_SHOWN_MAX} more" if len(types) > TYPES_SHOWN_MAX else ""
     return ", ".join(types[:TYPES_SHOWN_MAX]) + more
 
 
-_RULES: Final[Mapping[str, Rules]] = {family: Rules(escape) for family, escape in ESCAPES.items()}
+def _liquid() -> ModuleType:
+    """What reads templates, loaded when there is one: its libraries take 18 MB and a while."""
+    from webhooks import liquid_rules  # noqa: PLC0415
+
+    return liquid_rules

@@ -23,7 +23,8 @@ from server.store.engine import database_now
 from webhooks.addresses import Allowed
 from webhooks.client import open_client
 from webhooks.dispatcher import Dispatcher, Figures, Surroundings
-from webhooks.messages import Format, plain_formats
+from webhooks.integrations.outgoing import formats
+from webhooks.messages import Format
 from webhooks.notices import KeptNotices
 from webhooks.sealing import Sealer, derive_key
 from webhooks.subscribed import Vault
@@ -48,7 +49,7 @@ class Sender:
 
     def formats(self) -> Mapping[str, Format]:
         """What bodies are made by."""
-        return plain_formats(self.source)
+        return formats(self.source)
 
 
 class Delivering:

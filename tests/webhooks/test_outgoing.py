@@ -7,10 +7,14 @@ from typing import Any, cast
 import jsonschema_rs
 import pytest
 from aiohttp import web
+from sqlalchemy import Engine, update
 
 from server.core.announcing.fields import DIALECT
+from server.store.engine import writing
 from tests.webhooks.calling import GIVEN
+from tests.webhooks.dispatching import columns, dispatching, happen, settled, subscribe
 from tests.webhooks.hub import Hub
+from tests.webhooks.receiver import Receiver, receiving
 from tests.webhooks.sending import LOOPBACK, NOW, PATIENCE_S, TRUSTED
 from tests.webhooks.subscribing import document
 from webhooks.addresses import read_allowed
@@ -23,6 +27,7 @@ from webhooks.integrations.shapes import Prepared
 from webhooks.sender import Outcome, Outgoing, send
 from webhooks.subscribed import Endpoint, Opened
 from webhooks.subscriptions import Subscription, Surroundings, read_subscription
+from webhooks.tables import endpoints
 from webhooks.urls import UrlRules
 
 SURROUNDINGS = Surroundings(
@@ -30,6 +35,7 @@ SURROUNDINGS = Surroundings(
     ("flag.stale",),
     {name: each.check for name, each in INTEGRATIONS.items()},
 )
+SENDING = formats("https://flags.example.com")
 
 
 def event(type_: str, id_: str = "evt_1") -> Event:
@@ -77,7 +83,7 @@ async def hub() -> AsyncIterator[tuple[Hub, str]]:
 async def tell(client: Client, url: str, told: Event) -> list[Outcome]:
     """Deliver an event as the dispatcher does."""
     target = Opened(cast(Endpoint, None), subscription("github_issue"), ())
-    steps = formats()["github_issue"](told, target, blank(url))
+    steps = SENDING["github_issue"](told, target, blank(url))
     outcomes: list[Outcome] = []
     call = next(steps, None)
     while call is not None:
@@ -132,8 +138,8 @@ def test_a_call_goes_to_the_endpoint_or_below_it(url: str, suffix: str, expected
 
 def test_every_format_can_be_sent() -> None:
     """Also one that has nothing to tell of an event."""
-    assert set(INTEGRATIONS) == set(formats())
-    for name, calls in formats().items():
+    assert set(INTEGRATIONS) == set(SENDING)
+    for name, calls in SENDING.items():
         target = Opened(cast(Endpoint, None), subscription(name), ())
         first = next(calls(event("flag.stale"), target, blank("https://example.com/x")), None)
         assert (first is None) == (name == "pagerduty")
@@ -159,3 +165,29 @@ def test_settings_have_a_schema(name: str) -> None:
     assert not schema.is_valid({**settings, "x": 1})
     assert set(integration.secret_names()) >= set(secrets)
     assert all(not schema.is_valid({**settings, each.name: "\n"}) for each in integration.settings if each.pattern)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_dispatcher_sends_every_format(engine: Engine) -> None:
+    """What a format tells nothing of is done without a call, and says nothing of its receiver."""
+    receiver = Receiver()
+    async with receiving(receiver) as port:
+        for name in INTEGRATIONS:
+            settings, secrets, template = GIVEN[name]
+            url = f"http://127.0.0.1:{port}/ok/{name}"
+            subscribe(engine, url, f"ep_{name}", format=name, settings=settings, secrets=secrets, template=template)
+        with writing(engine) as connection:
+            connection.execute(update(endpoints).values(breaker_failures=2))
+        async with dispatching(engine, formats=SENDING) as dispatcher:
+            happen(engine)
+            dispatcher.wake()
+            await settled(engine, {"delivered": len(INTEGRATIONS) - 2, "pending": 2})
+
+    silent = {"ep_pagerduty"}
+    failed = {"ep_github_issue", "ep_jira_issue"}
+    assert {each for each in INTEGRATIONS if f"ep_{each}" not in silent | failed} == {
+        each.path.split("/")[2] for each in receiver.requests if each.body and "rest" not in each.path
+    }
+    rows = columns(engine, endpoints, "id", "breaker_failures", "failing_since_ms")
+    assert silent == {id_ for id_, failures, since in rows if (failures, since) == (2, None)}
+    assert failed == {id_ for id_, _, since in rows if since is not None}

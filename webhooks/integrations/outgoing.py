@@ -1,25 +1,34 @@
-"""Turn the calls of integrations into what the sender sends, to the URL of an endpoint."""
+"""Turn the calls of integrations into what the sender sends, to the URL of an endpoint.
 
-from collections.abc import Callable, Generator
+Each is a generator as the dispatcher runs them: it is sent each outcome that arrived, and a call that failed is the
+last. No call at all: the event is nothing that this format tells.
+"""
+
 from dataclasses import replace
 
 from webhooks.envelope import Event, envelope
 from webhooks.integrations import INTEGRATIONS
+from webhooks.integrations.plain import CLOUD_EVENTS
 from webhooks.integrations.shapes import Answer, Integration, Prepared
-from webhooks.sender import Outcome, Outgoing
+from webhooks.messages import Calls, Format, plain_formats
+from webhooks.sender import Outgoing
 from webhooks.subscribed import Opened
 
-Sending = Generator[Outgoing, Outcome, None]
-"""It is sent each outcome that arrived; a call that failed is the last. No call at all: nothing is to be told."""
+
+def formats(source: str) -> dict[str, Format]:
+    """Name -> what makes its calls; `source` is this server as CloudEvents name it, where an endpoint says no other."""
+    plain, made = plain_formats(source), {name: _sending(each) for name, each in INTEGRATIONS.items()}
+    as_set = made[CLOUD_EVENTS.name]
+
+    def cloud_events(event: Event, target: Opened, blank: Outgoing) -> Calls:
+        chosen = as_set if target.subscription.settings else plain[CLOUD_EVENTS.name]
+        return chosen(event, target, blank)
+
+    return {**made, **plain, CLOUD_EVENTS.name: cloud_events}
 
 
-def formats() -> dict[str, Callable[[Event, Opened, Outgoing], Sending]]:
-    """Name -> (event, endpoint, a call to the endpoint's own URL that has all but its body): the calls."""
-    return {name: _sending(each) for name, each in INTEGRATIONS.items()}
-
-
-def _sending(integration: Integration) -> Callable[[Event, Opened, Outgoing], Sending]:
-    def calls(event: Event, target: Opened, blank: Outgoing) -> Sending:
+def _sending(integration: Integration) -> Format:
+    def calls(event: Event, target: Opened, blank: Outgoing) -> Calls:
         told = target.subscription
         making = integration.calls(integration.job(envelope(event), told.settings, told.secrets, told.template))
         prepared = next(making, None)
