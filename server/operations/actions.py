@@ -22,7 +22,11 @@ HOPS_MAX: Final = 5
 """Automations one after the other; the next one is refused."""
 
 FLAG_RATE: Final = Rate(per_s=0.2, burst=20)
-"""Of one flag in one environment, for all automation together."""
+"""Of one flag, release or segment in one environment, for all automation together."""
+
+_PACED_NAMES: Final = {"flag_key": "flag", "release_id": "release", "segment_key": "segment"}
+_PACED: Final = tuple(_PACED_NAMES)
+"""What an action is about, by the inputs that say so; the first that is given counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +79,19 @@ class Ledger:
 
     def take_turn(self, type_: ActionType, inputs: Mapping[str, Json]) -> None:
         """Count a change of a flag. Errors: Limited, with when to come again."""
-        flag = inputs.get("flag_key")
-        if not type_.writes or not type_.is_paced or not flag:
+        name, thing = next(((name, inputs[name]) for name in _PACED if inputs.get(name)), ("", ""))
+        if not type_.writes or not type_.is_paced or not thing:
             return
-        where = (str(inputs["project"]), str(inputs.get("environment", "")), str(flag))
+        # Keys of flags stand as they are, so that a bucket tells whose it is.
+        key = str(thing) if name == _PACED[0] else f"{name}:{thing}"
+        where = (str(inputs["project"]), str(inputs.get("environment", "")), key)
         with writing(self.engine, about=f"action_pace/{where[0]}", tells=False) as connection:
             now_s = database_now(connection).timestamp()
             wait_s = store.take_turn(connection, where, rate=FLAG_RATE, now_s=now_s)
         if wait_s:
             raise Limited(
-                f"automation has changed flag {flag!r} too often: {FLAG_RATE.burst} times at once and once every "
+                f"automation has changed {_PACED_NAMES[name]} {thing!r} too often: {FLAG_RATE.burst} times at once and "
+                f"once every "
                 f"{1 / FLAG_RATE.per_s:g} s are allowed; try again in {wait_s:.3g} s",
                 wait_s,
             )

@@ -1,86 +1,29 @@
 """Actions over a real server: what they come to, once each, guarded, and what their events tell."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from protos.flagstaff.v1 import actions_pb2 as messages
-from protos.flagstaff.v1 import common_pb2 as common
-from server.core.access import OPEN, Action, Grant, Principal, Role
 from server.core.actions.catalogue import CATALOGUE
-from server.core.announcing.wanted import read_wanted
-from server.core.changes import PutFlag, PutSegment, UpdateEnvironment
+from server.core.changes import UpdateEnvironment
 from server.core.environments import ApprovalPolicy
-from server.core.releases.plan import External, Gates, OnTimeout, Patch, Plan, Step
-from server.core.releases.progress import Act
-from server.core.segments import Segment
 from server.operations.actions import FLAG_RATE, HOPS_MAX
-from server.operations.feed import tellable
-from server.operations.releases.moving import Releases
-from server.operations.writes import Write, Writer
 from server.rpc.actions.running import SCHEDULE, SEARCHES, WRITES
-from server.store.engine import reading
-from server.store.outbox import newest_events
-from tests.rpc.asking import ServiceClient
+from tests.rpc.acting import Tool, status_of, tool_of
 from tests.rpc.conftest import Serve
-from tests.rpc.flag_service import BETA
-from tests.rpc.managing import Manager, managing
-from tests.store.definitions import NOW, flag, new_shop, put
-
-STATUS: Final = messages.ActionStatus
-
-
-class Tool:
-    """An automation tool that has things done in shop's production."""
-
-    def __init__(self, client: ServiceClient, manager: Manager) -> None:
-        self.client, self.manager = client, manager
-
-    async def run(self, name: str, /, *, by: str = "editor", where: str = "production", **given: Any) -> Any:
-        """The reply to an action; `options` and so on as the request has them."""
-        return await self.client.ask("RunAction", by=by, **asked(name, where, given))
-
-    async def refused(self, name: str, /, *, by: str = "editor", where: str = "production", **given: Any) -> Any:
-        """Status and message of one that is refused."""
-        return await self.client.refused("RunAction", by=by, **asked(name, where, given))
-
-    def events(self, *types: str) -> list[Any]:
-        """The newest events, as others get them."""
-        with reading(self.manager.engine) as connection:
-            found, _ = newest_events(connection, "shop", read_wanted(types), environment="", before=None, limit=20)
-        return [tellable(each) for each in found]
-
-
-def asked(name: str, where: str, given: dict[str, Any]) -> dict[str, Any]:
-    """A request's fields."""
-    own = ("options", "causation_id", "hops")
-    beside = {key: value for key, value in given.items() if key in own}
-    options = common.WriteOptions(**beside.pop("options", {}))
-    inputs = {key: value for key, value in given.items() if key not in own}
-    return {"project": "shop", "environment": where, "name": name, "inputs": inputs, "options": options, **beside}
+from tests.store.definitions import put
 
 
 @pytest.fixture
 async def tool(tmp_path: Path, serve: Serve) -> AsyncIterator[Tool]:
     """A shop with a flag that has a rule with a share, and a list of keys."""
-    shop = new_shop(tmp_path)
-    rule = {"id": "beta", "condition": {"$ref": "beta"}, "serve": "on", "share": {"percent": 20}}
-    staff = Segment("staff", keys=("ann",))
-    for environment in ("production", "staging"):
-        put(shop, PutSegment(BETA), PutSegment(staff), PutFlag(flag(rules=[rule])), environment=environment)
-    with managing(shop) as (manager, table):
-        manager.people["operator"] = Principal("token:operator", (Grant(Role.OPERATE),))
-        yield Tool(ServiceClient(serve, table, messages), manager)
-    shop.dispose()
-
-
-def status_of(reply: Any) -> str:
-    """Its status, as HTTP has it."""
-    return STATUS.Name(reply.status).removeprefix("ACTION_STATUS_").lower()
+    async with tool_of(tmp_path, serve) as tool:
+        yield tool
 
 
 def test_every_action_is_done_somehow() -> None:
@@ -171,6 +114,15 @@ async def test_a_request_is_done_once(tool: Tool) -> None:
     assert MessageToDict(first) == MessageToDict(again)
     assert grpc.StatusCode.ALREADY_EXISTS is other[0]
     assert "noop" == status_of(somebody)
+
+
+async def test_requests_that_cross_are_done_once(tool: Tool) -> None:
+    """Whichever comes first: all of them get its answer."""
+    once: dict[str, Any] = {"options": {"request_id": "twice"}, "flag_key": "checkout", "percent": 60}
+    answers = await asyncio.gather(*(tool.run("set_rollout_share", **once) for _ in range(5)))
+
+    assert 1 == len({str(MessageToDict(each)) for each in answers})
+    assert 1 == len(tool.events("flag.targeting_changed"))
 
 
 async def test_an_answer_that_got_lost_is_found_again(tool: Tool) -> None:
@@ -307,6 +259,19 @@ async def test_automation_is_held_to_a_rate(tool: Tool) -> None:
     assert ["noop", "applied", "applied"] == [status_of(each) for each in (dry, killed, elsewhere)]
 
 
+async def test_a_change_comes_again_and_again(tool: Tool) -> None:
+    """By RRULE or cron, in a time zone."""
+    nightly: dict[str, Any] = {"action": "kill_flag", "inputs": {"flag_key": "checkout"}}
+    lacks = await tool.refused("schedule_change", **nightly, cron="0 22 * * *")
+    found = [
+        await tool.run("schedule_change", **nightly, **rule, time_zone="Europe/Berlin")
+        for rule in ({"cron": "0 22 * * *"}, {"rrule": "FREQ=DAILY;BYHOUR=21;BYMINUTE=0"})
+    ]
+
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "/time_zone") == (lacks[0], lacks[1].partition(":")[0])
+    assert ["scheduled"] * 2 == [status_of(each) for each in found]
+
+
 async def test_what_there_is_to_do(tool: Tool) -> None:
     """Every action is described, with a schema and an example."""
     listed = await tool.client.ask("ListActions", by="reader")
@@ -314,39 +279,3 @@ async def test_what_there_is_to_do(tool: Tool) -> None:
     assert list(CATALOGUE) == [each.name for each in listed.actions]
     schema = MessageToDict(listed.actions[0].schema)
     assert ["project", "environment", "flag_key", "enabled"] == schema["required"]
-
-
-@pytest.mark.parametrize(
-    ("go", "told", "percent"), [(True, "release.step_advanced", 50.0), (False, "release.rolled_back", None)]
-)
-async def test_who_is_asked_outside_answers(tool: Tool, go: bool, told: str, percent: float | None) -> None:
-    """All that an answer takes stands in the event that asks; what comes of it names the action that gave it."""
-    gates = Gates(externals=(External("ci", 600.0, on_no_go=OnTimeout.ROLL_BACK),))
-    steps = [
-        Step((Patch("production", "checkout", "beta", share_parts=parts),), held)
-        for parts, held in ((30_000, gates), (50_000, Gates(manual=True)))
-    ]
-    releases, write = Releases(Writer(tool.manager.engine)), Write(OPEN, Action.EDIT, NOW)
-    id = releases.create(write, project="shop", plan=Plan("Checkout", tuple(steps))).stored.id
-    releases.command(write, project="shop", id=id, act=Act.START)
-    (asks, *_) = tool.events("release.go_asked")
-    data = asks.data
-    done = await tool.run(
-        data["answer_with"],
-        where="",
-        by="editor",
-        release_id=data["release_id"],
-        name=data["asked"][0],
-        go=go,
-        causation_id=asks.id,
-        hops=1,
-    )
-    (answered, *_), (came, *_) = tool.events("release.answered"), tool.events(told)
-
-    assert ("applied", id, id) == (status_of(done), data["release_id"], came.data["release_id"])
-    assert ("2026-01-01T12:10:00+00:00", ["ci: hold, at 2026-01-01T12:10:00+00:00"]) == (
-        data["answer_by"],
-        data["on_silence"],
-    )
-    assert (percent, 2, 2) == (came.data["to_percent"], answered.hops, came.hops)
-    assert OPEN.actor == came.data["owner"]
