@@ -19,7 +19,7 @@ from server.operations.gate import Gate
 from server.web.access import CERTIFICATE, Guarded, credentials
 from server.web.problems import problem, told
 from server.web.replies import CLOSE, Reply, compact
-from server.web.requests import Headers, Refused, check_is_json, headers_of, read_body
+from server.web.requests import Headers, Refused, check_says_json, headers_of, read_body
 
 NESTING_MAX: Final = 60
 DIGITS_MAX: Final = 18
@@ -40,7 +40,7 @@ class Incoming:
 
     def object(self) -> dict[str, Json]:
         """The JSON object that was sent; {} for nothing. Errors: Refused 415, InvalidRequest, InvalidDefinition."""
-        check_is_json(self.headers)
+        check_says_json(self.headers)
         return read_object(self.raw)
 
     def number(self, name: str, usual: int, *, least: int, most: int) -> int:

@@ -40,6 +40,16 @@ def text_header(headers: Headers, name: str) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def check_says_json(headers: Headers) -> None:
+    """Refuse a body that does not say that it is JSON. Errors: Refused 415.
+
+    A page of another origin can have a browser send any body without asking first, but none that says so.
+    """
+    if b"content-type" not in headers:
+        raise Refused(415, "the body has no Content-Type; send application/json")
+    check_is_json(headers)
+
+
 def check_is_json(headers: Headers) -> None:
     """Refuse a body that says it is something else. One that does not say is taken for JSON. Errors: Refused 415."""
     given = headers.get(b"content-type")

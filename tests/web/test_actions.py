@@ -160,8 +160,11 @@ async def test_bodies_have_bounds(tool: Tool) -> None:
     """In size and kind."""
     large = await tool.run("set_flag_state", b"{}" + b" " * 1024 * 1024)
     text = await tool.run("set_flag_state", OFF, content_type="text/plain")
+    async with client_of(tool.app) as client:
+        token = {"authorization": f"Bearer {tool.keys['editor']}"}
+        silent = await client.post(f"{PATH}/set_flag_state", content=json.dumps(OFF), headers=token)
 
-    assert (413, 415) == (large.status_code, text.status_code)
+    assert (413, 415, 415) == (large.status_code, text.status_code, silent.status_code)
 
 
 async def test_who_may(tool: Tool) -> None:
