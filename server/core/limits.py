@@ -257,3 +257,15 @@ STALE_DAYS_MAX: Final = 3_650
 
 STALE_PORTION: Final = 100
 """Flags that are looked at, whether they are still of use, in one transaction."""
+
+RULES_PER_PROJECT_MAX: Final = 500
+"""If this then that: what is done by itself."""
+
+RULE_BYTES_MAX: Final = 64 * 1024
+"""One such rule as it is stored."""
+
+RULE_RUNS_WAITING_MAX: Final = 10_000
+"""Runs of one rule that wait; what comes then is refused."""
+
+RULE_RUNS_KEPT: Final = 1_000
+"""Runs of one rule that are over and are kept: the newest."""

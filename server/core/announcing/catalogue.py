@@ -6,6 +6,7 @@ from typing import Any, Final
 from server.core.announcing.acting import acting_types
 from server.core.announcing.delivered import delivered_types
 from server.core.announcing.fields import EventType
+from server.core.announcing.ruled import ruled_types
 from server.core.announcing.stale import stale_types
 from server.core.announcing.subjects import subject_types
 from server.core.announcing.told import told_types
@@ -14,7 +15,7 @@ from server.core.json import Json
 API_VERSION: Final = "2026-11-01"
 """Of the data's shapes. Fields may be added under it; none goes, and none changes its meaning."""
 
-_TOLD: Final = (*told_types(), *delivered_types(), *stale_types(), *acting_types())
+_TOLD: Final = (*told_types(), *delivered_types(), *stale_types(), *acting_types(), *ruled_types())
 _SUBJECTS: Final = tuple(subject_types())
 
 CATALOGUE: Final[Mapping[str, EventType]] = {

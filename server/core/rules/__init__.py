@@ -1,0 +1,1 @@
+"""If this then that: what is done by itself when something happens."""
