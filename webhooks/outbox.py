@@ -83,6 +83,27 @@ def fan_out(
     return len(events)
 
 
+def deliver_to(
+    connection: Connection, event: Announced, endpoint_id: str, *, project: str, now: datetime
+) -> EndpointState | None:
+    """Make a delivery of one event to one endpoint, whatever that wants, unless there is one already.
+
+    Shapes: the endpoint's state; None when the project has no such endpoint. One that is disabled misses it, and one
+    that is gone gets none.
+    """
+    query = select(endpoints.c.state).where(endpoints.c.id == endpoint_id, endpoints.c.project == project)
+    # As in `fan_out`.
+    found = connection.execute(query.with_for_update(read=True)).scalar()
+    if found is None:
+        return None
+    state = EndpointState(found)
+    if state is not EndpointState.GONE:
+        enabled = state is EndpointState.ENABLED
+        row = _row(event, endpoint_id, project=project, enabled=enabled, now_ms=to_ms(now))
+        connection.execute(_insert(connection.dialect.name), [row])
+    return state
+
+
 def projects_behind(connection: Connection, lasts: Mapping[str, int]) -> list[str]:
     """Projects whose events go further than their deliveries, and that have an endpoint.
 

@@ -33,6 +33,9 @@ at that point leaves behind. Unset, as it should be, a point costs one compariso
     deliveries.recording  what became of deliveries is in the open transaction
     deliveries.recorded   that transaction is durable
     deliveries.told       what happened to deliveries is announced in the open transaction
+    rules.looked          what rules are to do is in the open transaction, with how far was looked
+    rules.claimed         runs of rules are this process's, none is done yet
+    rules.done            one of them is done, and nobody has kept that
     migrate.half          a migration step has run in the open transaction
     restore.copied        a backup's content is in the open transaction, in place of what was there
 """
@@ -71,6 +74,9 @@ NAMES: Final = (
     "deliveries.recording",
     "deliveries.recorded",
     "deliveries.told",
+    "rules.looked",
+    "rules.claimed",
+    "rules.done",
     "migrate.half",
     "restore.copied",
 )

@@ -75,6 +75,12 @@ def events_at(connection: Connection, places: Collection[tuple[str, int]]) -> li
     return _read(connection, select(tables.outbox).where(here.in_(list(places))))
 
 
+def event_by_id(connection: Connection, project: str, id: str) -> StoredEvent | None:
+    """One event of a project; None when it is not there, or forgotten."""
+    found = _read(connection, select(tables.outbox).where(_COLUMNS.id == id, _COLUMNS.project == project))
+    return found[0] if found else None
+
+
 def last_event(connection: Connection, project: str) -> int:
     """The number of a project's last event; 0: nothing has happened."""
     query = select(_COLUMNS.sequence).where(_COLUMNS.project == project).order_by(_COLUMNS.sequence.desc()).limit(1)

@@ -19,6 +19,7 @@ from server.store import (
     launch_plan_tables,
     metric_tables,
     release_tables,
+    rule_tables,
     schedule_tables,
     staleness_tables,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "action_tables",
     "launch_plan_tables",
     "release_tables",
+    "rule_tables",
     "schedule_tables",
     "staleness_tables",
 ]

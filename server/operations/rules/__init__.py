@@ -1,0 +1,1 @@
+"""If this then that: rules as data, and what has them done."""
