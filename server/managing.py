@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import Engine
 from starlette.routing import BaseRoute
 
+from server.core.access import Principal
+from server.core.actions.values import Asked, Done
 from server.keys import hook_keys, secret_key
 from server.live.callers import Callers
 from server.live.holder import Holder
@@ -29,6 +31,7 @@ from server.operations.guards.managing import Guards
 from server.operations.identity import Identity
 from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.pace import Pace, Paces
+from server.operations.rules.running import RunningRules
 from server.operations.tokens import Tokens
 from server.operations.triggers import Triggers
 from server.operations.writes import PermitFor, Writer
@@ -93,7 +96,10 @@ class Managing:
         self._providers = HttpProviders(settings.providers)
         self._asking = ThreadPoolExecutor(ASKING_MAX, "flagstaff-providers")
         self._judging = Judging(self.engine, self._writer, _now, self._providers, pool=self._asking)
-        self._clockwork = Clockwork(self.engine, timed_nouns(self._writer, self._judging), clock=_now)
+        self._management = Management(_now, self._threads)
+        self._actions = Actions(self._management, Ledger(self.engine))
+        rules = RunningRules(self.engine, self._do, self._callers.who_is)
+        self._clockwork = Clockwork(self.engine, timed_nouns(self._writer, self._judging, rules), clock=_now)
         self._judging.wake = self._clockwork.wake
         self.paces = _paces(settings)
         self._issuer = _issuer(settings, changed=self._changed)
@@ -102,8 +108,6 @@ class Managing:
         )
         self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
         self.metrics_gate = self.gate if settings.guard_metrics else None
-        self._management = Management(_now, self._threads)
-        self._actions = Actions(self._management, Ledger(self.engine))
         # Tools look at what a flag serves; that is no use of it.
         self._actions.serve(evaluation_table(holder, clock=time.time, drain=Drain()))
         self.calendar = calendar_route(LaunchPlans(self._writer).calendar, self.gate)
@@ -172,6 +176,10 @@ class Managing:
         timed = (*(clocks if self._relay is None else ()), partial(self._asking.shutdown, cancel_futures=True))
         for end in (*timed, self._threads.shutdown, self._callers.stop, self.engine.dispose):
             await asyncio.to_thread(end)
+
+    def _do(self, asked: Asked, principal: Principal) -> "Future[Done]":
+        # Called from the clockwork's threads; actions are done beside the loop.
+        return asyncio.run_coroutine_threadsafe(self._actions.run(asked, principal), self._loop)
 
     def _changed(self) -> None:
         # Called from the callers' thread, perhaps while the loop is closing.

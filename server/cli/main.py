@@ -31,6 +31,7 @@ from server.cli import (
     project,
     release,
     rollback,
+    rules,
     schedules,
     segment,
     serve,
@@ -100,6 +101,7 @@ app.add_typer(project.app, name="project")
 app.add_typer(environment.app, name="environment")
 app.add_typer(release.app, name="release")
 app.add_typer(rollback.app, name="rollback")
+app.add_typer(rules.app, name="rule")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(segment.app, name="segment")
 app.add_typer(token.app, name="token")

@@ -180,6 +180,14 @@ ACTIONS: Final[Mapping[str, Action]] = {
     ),
     **_methods("flagstaff.v1.SimulationService", {Action.READ: ("Simulate",)}),
     **_methods(
+        "flagstaff.v1.RuleService",
+        {
+            Action.READ: ("GetRule", "ListRules", "ListRuleRuns", "TryRule"),
+            Action.EDIT: ("CreateRule", "UpdateRule", "DeleteRule", "EnableRule", "DisableRule"),
+            Action.IDENTIFY: ("ListRulePresets",),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.StalenessService",
         {
             Action.READ: ("GetStaleness", "ListStaleFlags", "GetStalenessPolicy"),

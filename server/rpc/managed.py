@@ -17,6 +17,7 @@ from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.metrics import Metrics, Observing, Recorded, nobody_waits
 from server.operations.projects import Projects
 from server.operations.releases.moving import Releases
+from server.operations.rules.managing import Rules
 from server.operations.segments import Segments
 from server.operations.staleness.managing import Staleness
 from server.operations.tokens import Tokens
@@ -36,6 +37,7 @@ from server.rpc.management import Management
 from server.rpc.observations import metrics_table
 from server.rpc.projects import project_table
 from server.rpc.releases import release_table
+from server.rpc.rules import rules_table
 from server.rpc.schedules import schedules_table
 from server.rpc.segments import segment_table
 from server.rpc.simulation import simulation_table
@@ -61,6 +63,7 @@ def management_table(
     `recent` holds contexts that were evaluated lately, for simulations; None where none are kept. `recorded` is told
     what was observed; `guards` are others than those without providers.
     """
+    actions = actions or Actions(management, Ledger(engine))
     managed = merge(
         audit_table(management, Audit(engine, tokens.secret)),
         change_requests_table(management, Review(writer), Applying(writer)),
@@ -76,10 +79,10 @@ def management_table(
         schedules_table(management, writer),
         segment_table(management, Segments(engine, writer)),
         simulation_table(management, writer, recent),
+        rules_table(management, Rules(writer), actions),
         staleness_table(management, Staleness(writer)),
         token_table(management, tokens),
         trigger_table(management, Triggers(writer, tokens.secret)),
     )
-    actions = actions or Actions(management, Ledger(engine))
     actions.serve(managed)
     return merge(managed, actions_table(actions))

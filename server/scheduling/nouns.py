@@ -16,8 +16,8 @@ from server.scheduling.launch_plans import DueLaunchPlans
 from server.scheduling.schedules import DueSchedules
 
 
-def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
-    """All that a server's clockwork wakes."""
+def timed_nouns(writer: Writer, judging: Judging, *others: Timed) -> list[Timed]:
+    """All that a server's clockwork wakes; `others` need more than the database."""
     return [
         DueChangeRequests(writer.engine, Applying(writer)),
         DueLaunchPlans(Running(writer)),
@@ -27,4 +27,5 @@ def timed_nouns(writer: Writer, judging: Judging) -> list[Timed]:
         Releases(writer, judgements),
         Sweeping(writer.engine, judging.clock),
         Timelines(writer.engine),
+        *others,
     ]

@@ -117,10 +117,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("FLAGSTAFF_")}
     environment = {**ours, "PYTHONPATH": str(ROOT), "FLAGSTAFF_DATABASE_URL": f"sqlite:///{tmp_path / 'flags.db'}"}
 
-    def begin(*options: str) -> subprocess.Popen[str]:
+    def begin(*options: str, **more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "server", "serve", *FREE_PORTS, *options]
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=tmp_path,
+            env={**environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         processes.append(process)
         return process
