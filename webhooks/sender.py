@@ -19,7 +19,7 @@ from yarl import URL
 
 from webhooks import limits, signing
 from webhooks.backoff import RETRY_AFTER_STATUSES
-from webhooks.client import Client, Progress
+from webhooks.client import PROGRESS, Client, Progress
 from webhooks.errors import AddressRefused, WebhookError
 from webhooks.redaction import hide
 
@@ -58,8 +58,8 @@ class Outcome:
     """What came of an attempt; no text of it holds a secret of the endpoint.
 
     Shapes: status_code is None when there was no answer; error is "" when it arrived; retry_after is the header as it
-    came, when the status may have one; snippet is the answer's text up to a bound, body the same as bytes, which may
-    repeat what it was sent. Units: took_ms of the whole attempt.
+    came, when the status may have one; snippet is the text of an answer that is a failure, up to a bound; body is any
+    answer's as bytes, which may repeat what it was sent. Units: took_ms of the whole attempt.
     """
 
     status_code: int | None = None
@@ -86,6 +86,7 @@ async def send(client: Client, outgoing: Outgoing, *, now: float) -> Outcome:
     loop = asyncio.get_running_loop()
     started = loop.time()
     progress = Progress()
+    PROGRESS.set(progress)
     try:
         async with asyncio.timeout(outgoing.timeout_s):
             answer = await _ask(client, outgoing, progress, now=now)
@@ -111,7 +112,7 @@ async def _ask(client: Client, outgoing: Outgoing, progress: Progress, *, now: f
     loop = asyncio.get_running_loop()
     stale_until = loop.time() + limits.STALE_S
     try:
-        return await _ask_once(client.session(url), url, headers, outgoing, progress)
+        return await _ask_once(client.session(url), url, headers, outgoing)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
         # A receiver may end a connection that lay idle just when we use it again, and that says nothing of the
         # receiver. Asking once more, by a new connection, cannot do what the schedule would not: without an answer
@@ -120,15 +121,11 @@ async def _ask(client: Client, outgoing: Outgoing, progress: Progress, *, now: f
         if not progress.reused or loop.time() > stale_until:
             raise
     progress.connected = progress.reused = False
-    return await _ask_once(client.session(url, fresh=True), url, headers, outgoing, progress)
+    return await _ask_once(client.session(url, fresh=True), url, headers, outgoing)
 
 
-async def _ask_once(
-    session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str], outgoing: Outgoing, progress: Progress
-) -> _Answer:
-    answer = await session.request(
-        outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False, trace_request_ctx=progress
-    )
+async def _ask_once(session: aiohttp.ClientSession, url: URL, headers: CIMultiDict[str], outgoing: Outgoing) -> _Answer:
+    answer = await session.request(outgoing.method, url, data=outgoing.body, headers=headers, allow_redirects=False)
     try:
         body = await _body(answer)
         return _Answer(answer.status, answer.headers, body)
@@ -198,17 +195,18 @@ _OURS: Final = (
 def _outcome(answer: _Answer, outgoing: Outgoing, *, took_ms: int) -> Outcome:
     if answer.status is None:
         return Outcome(error=answer.error, took_ms=took_ms)
+    error = _refusal(answer.status)
     control = answer.headers.get(CONTROL_HEADER, "").strip().lower()
     retry_after = answer.headers.get("Retry-After") if answer.status in RETRY_AFTER_STATUSES else None
     return Outcome(
         status_code=answer.status,
-        error=_refusal(answer.status),
+        error=error,
         retry_after=retry_after[: limits.RETRY_AFTER_CHARS_MAX] if retry_after is not None else None,
         gone=answer.status == _GONE,
         disable=control == DISABLE,
         abort=control == ABORT,
         took_ms=took_ms,
-        snippet=_snippet(answer, outgoing),
+        snippet=_snippet(answer, outgoing) if error else "",
         body=answer.body,
     )
 
