@@ -93,7 +93,8 @@ class Delivering:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                asyncio.run(self._deliver())
+                with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                    runner.run(self._deliver())
             except Exception:
                 log.exception("delivering failed; trying again")
                 self._stopping.wait(REOPEN_S)
@@ -115,3 +116,12 @@ class Delivering:
             if self._stopping.is_set():
                 return
             await self._dispatcher.run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop sends a third more a second than asyncio's own loop, where it exists."""
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415  # Not on every platform.
+
+        return uvloop.new_event_loop
+    return None

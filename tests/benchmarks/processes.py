@@ -117,6 +117,11 @@ def serve_streams(first: bytes, later: bytes) -> Running:
     return _start([sys.executable, "-m", "tests.benchmarks.servers.fanning", first.hex(), later.hex()])
 
 
+def deliver(url: str) -> Running:
+    """Start a process that delivers what happens in a database, and does nothing else."""
+    return _start([sys.executable, "-m", "tests.benchmarks.servers.delivering", url])
+
+
 def _start(command: Sequence[str]) -> Running:
     start = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

@@ -13,6 +13,7 @@ from server.operations.deliveries.fanning import Fanning
 from server.operations.deliveries.sending import Depot
 from server.store.announce import Announcement, announce
 from server.store.engine import database_now, reading, writing
+from server.store.outbox import last_event, next_events
 from webhooks.addresses import read_allowed
 from webhooks.client import Client, open_client
 from webhooks.dispatcher import Dispatcher, Surroundings
@@ -28,7 +29,8 @@ from webhooks.tables import deliveries
 
 SECRET: Final = new_secret(b"s" * 32)
 CHANCE: Final = random.Random(20261125)
-VAULT: Final = Vault(Sealer([derive_key(b"m" * 32)]), CHANCE.randbytes)
+MASTER: Final = b"m" * 32
+VAULT: Final = Vault(Sealer([derive_key(MASTER)]), CHANCE.randbytes)
 PATIENCE_S: Final = 60.0
 
 
@@ -51,15 +53,22 @@ def subscribe(engine: Engine, url: str, id_: str = "ep_1", **fields: Any) -> Non
 
 
 def happen(engine: Engine, count: int = 1, *, keys: Sequence[str] = ("checkout",)) -> None:
-    """So many events of the shop, about these flags in turn; they become deliveries."""
-    with writing(engine) as connection:
-        now = database_now(connection)
-        told = [
-            json.dumps({"kind": "metric", "key": keys[number % len(keys)], "actor": "token:ada"})
-            for number in range(count)
-        ]
-        announce(connection, "shop", announcements=[Announcement("", "metric.updated", each, now) for each in told])
+    """So many events of the shop, about these things in turn; they become deliveries."""
+    announce_many(engine, count, keys=keys)
     Fanning(engine).look()
+
+
+def announce_many(engine: Engine, count: int, *, keys: Sequence[str] = ("checkout",), text: str = "") -> list[str]:
+    """So many events of the shop, in one commit; their ids."""
+    told = [
+        json.dumps({"kind": "metric", "key": keys[number % len(keys)], "name": text, "actor": "token:ada"})
+        for number in range(count)
+    ]
+    with writing(engine, about="project/shop") as connection:
+        before = last_event(connection, "shop")
+        now = database_now(connection)
+        announce(connection, "shop", announcements=[Announcement("", "metric.updated", each, now) for each in told])
+        return [each.id for each in next_events(connection, "shop", before, limit=count)]
 
 
 def surroundings(engine: Engine, client: Client, **fields: Any) -> Surroundings:

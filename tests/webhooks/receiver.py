@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +70,9 @@ class Receiver:
     keep: bool = True
     """Whether requests are kept in memory."""
 
+    see: Callable[[Received], None] | None = None
+    """Told of each request before it is answered."""
+
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     at_once_max: int = 0
@@ -99,6 +102,8 @@ class Receiver:
     async def _exchange(self, request: Received, writer: asyncio.StreamWriter, earlier: int) -> None:
         if self.keep:
             self.requests.append(request)
+        if self.see is not None:
+            self.see(request)
         if self.ledger is not None:
             await self.ledger.append(request)
         name, _, argument = request.path.lstrip("/").partition("?")[0].partition("/")
