@@ -16,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from server.core.errors import InvalidRequest
+from server.core.errors import InvalidRequest, Refused
 
 VARIABLE: Final = "FLAGSTAFF_SECRET_KEY"
 FILE_VARIABLE: Final = "FLAGSTAFF_SECRET_KEY_FILE"
@@ -71,7 +71,7 @@ def read_hook_keys(
 
     They stand in a variable with commas between them, or in a file, one a line. `database` is as with `read_key`.
     Without `make` no file is made, and () means that there is no key yet.
-    Errors: InvalidRequest for keys that are too short or too many, and as `read_key`.
+    Errors: InvalidRequest for keys that are too short or too many, and as `read_key`; Refused where one must be given.
     """
     text = environ.get(HOOK_VARIABLE)
     if text:
@@ -81,7 +81,7 @@ def read_hook_keys(
     if database is None:
         if not make:
             return ()
-        raise InvalidRequest(
+        raise Refused(
             "the URLs and secrets of hooks are sealed with a key that all replicas share; give it by "
             f"{HOOK_FILE_OPTION} or {HOOK_VARIABLE}, for example one that `openssl rand -hex 32` makes"
         )

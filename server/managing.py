@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Engine
@@ -14,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from server.core.access import Principal
 from server.core.actions.values import Asked, Done
+from server.core.announcing.catalogue import CATALOGUE
 from server.keys import hook_keys, secret_key
 from server.live.callers import Callers
 from server.live.holder import Holder
@@ -28,6 +31,8 @@ from server.operations.freezes import permit_unless_frozen
 from server.operations.gate import Gate
 from server.operations.guards.judging import Judging
 from server.operations.guards.managing import Guards
+from server.operations.hooks.formats import checks
+from server.operations.hooks.managing import Hooks
 from server.operations.identity import Identity
 from server.operations.launch_plans.planning import LaunchPlans
 from server.operations.pace import Pace, Paces
@@ -43,11 +48,12 @@ from server.rpc.actions.triggering import Triggering
 from server.rpc.doors.relay import Relay
 from server.rpc.drain import Drain
 from server.rpc.evaluation import evaluation_table
+from server.rpc.hooks import hooks_table
 from server.rpc.limits import limited
 from server.rpc.managed import management_table
 from server.rpc.management import THREADS_MAX, Management
 from server.rpc.simulation import SERVICE as SIMULATION
-from server.rpc.table import Table
+from server.rpc.table import Table, merge
 from server.scheduling.change_requests import ChangeRequestClock
 from server.scheduling.clockwork import Clockwork
 from server.scheduling.deliveries import DeliveryClock
@@ -59,6 +65,10 @@ from server.web.calendars import calendar_route
 from server.web.choices import choice_routes
 from server.web.triggers import trigger_route
 from webhooks.addresses import read_allowed
+from webhooks.sealing import Sealer, derive_key
+from webhooks.subscribed import Vault
+from webhooks.subscriptions import Surroundings
+from webhooks.urls import UrlRules
 
 if TYPE_CHECKING:
     from server.live.issuer import Issuer
@@ -107,6 +117,11 @@ class Managing:
             self._callers, settings.asking, foreign=self._issuer, certificates=settings.certificate_roles
         )
         self.gate = Gate(identity, holder, self._sessions, self.paces.per_token)
+        self.hooks = Hooks(
+            self.engine,
+            partial(_surroundings, settings),
+            partial(_vault, self.engine, settings.hook_keys_file),
+        )
         self.metrics_gate = self.gate if settings.guard_metrics else None
         # Tools look at what a flag serves; that is no use of it.
         self._actions.serve(evaluation_table(holder, clock=time.time, drain=Drain()))
@@ -120,7 +135,7 @@ class Managing:
     def table(self) -> Table:
         """Handlers of all services by which things are managed."""
         tokens = Tokens(self.engine, partial(_secret, self.engine), changed=self._callers.refresh)
-        table = management_table(
+        managed = management_table(
             self._management,
             self.engine,
             self._writer,
@@ -130,6 +145,9 @@ class Managing:
             guards=Guards(self._writer, self._providers, wake=self._clockwork.wake),
             actions=self._actions,
         )
+        hooked = hooks_table(self._management, self.hooks)
+        self._actions.serve(hooked)
+        table = merge(managed, hooked)
         if self._relay is None:
             return table
         # Contexts that were evaluated lately are kept here, and leave this process for nobody. Tools act by HTTP, too,
@@ -206,6 +224,15 @@ def _issuer(settings: Settings, *, changed: Callable[[], None]) -> "Issuer | Non
     from server.live.issuer import Issuer  # noqa: PLC0415
 
     return Issuer(settings.oidc, changed=changed)
+
+
+def _surroundings(settings: Settings) -> Surroundings:
+    rules = UrlRules(read_allowed(settings.hook_allow), http=settings.hook_allow_http)
+    return Surroundings(rules, CATALOGUE, checks())
+
+
+def _vault(engine: Engine, file: Path | None) -> Vault:
+    return Vault(Sealer(map(derive_key, hook_keys(engine, file, make=True))), os.urandom)
 
 
 def _paces(settings: Settings) -> Paces:

@@ -17,7 +17,6 @@ from webhooks import limits
 from webhooks.backoff import Schedule, read_schedule
 from webhooks.errors import InvalidSetting, Problem
 from webhooks.filters import Filter, filter_json, read_filter
-from webhooks.integrations import SERIAL
 from webhooks.rates import ZAPIER_RATE, Rate, read_rate
 from webhooks.states import Ordering
 from webhooks.urls import UrlRules, check_url
@@ -222,6 +221,9 @@ class _Reader:
 
 def _concurrency(reader: _Reader, format_: str) -> int:
     """One where a format looks before it writes: two at a time would both find nothing."""
+    # With it comes a library for templates, which who only keeps subscriptions has no use for.
+    from webhooks.integrations import SERIAL  # noqa: PLC0415
+
     usual, most = (1, 1) if format_ in SERIAL else (CONCURRENCY, limits.CONCURRENCY_MAX)
     return int(reader.number("concurrency", usual, 1, most, whole=True))
 

@@ -21,6 +21,9 @@ class Role(StrEnum):
     OPERATE = "operate"
     """The kill switch, and signals that let guards roll back."""
 
+    SUBSCRIBE = "subscribe"
+    """Read, and have webhooks sent: for automation tools that subscribe themselves."""
+
     BYPASS = "bypass"
     """Change a protected environment without the approvals it asks for, in an emergency; beside `edit`."""
 
@@ -57,6 +60,9 @@ class Action(StrEnum):
     SIGNAL = "signal"
     """Tell that something goes wrong, or goes on, outside: what guards listen to."""
 
+    SUBSCRIBE = "subscribe"
+    """Have what happens sent elsewhere, for as long as nobody ends it: more than to read it."""
+
     ADMINISTER = "administer"
 
 
@@ -70,6 +76,7 @@ ALLOWED: Final[dict[Role, frozenset[Action]]] = {
     ),
     Role.APPROVE: frozenset({Action.EVALUATE, Action.SYNC, Action.READ, Action.PROPOSE, Action.APPROVE}),
     Role.OPERATE: frozenset({Action.KILL, Action.SIGNAL}),
+    Role.SUBSCRIBE: frozenset({Action.READ, Action.SUBSCRIBE}),
     Role.BYPASS: frozenset({Action.BYPASS}),
     Role.ADMIN: frozenset(Action) - {Action.BYPASS},
 }

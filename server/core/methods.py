@@ -99,6 +99,18 @@ ACTIONS: Final[Mapping[str, Action]] = {
         },
     ),
     **_methods(
+        "flagstaff.v1.HookService",
+        {
+            Action.READ: ("GetHook", "ListHooks", "ListDeliveries", "GetDelivery"),
+            Action.SUBSCRIBE: (
+                *("CreateHook", "UpdateHook", "DeleteHook", "RotateHookSecret", "EnableHook", "DisableHook"),
+                *("TestHook", "ReplayDeliveries"),
+            ),
+            # What can be sent is no secret.
+            Action.IDENTIFY: ("ListFormats",),
+        },
+    ),
+    **_methods(
         "flagstaff.v1.ScheduleService",
         {
             Action.READ: ("GetSchedule", "ListSchedules", "PreviewSchedule", "ListScheduleExecutions"),

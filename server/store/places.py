@@ -27,6 +27,7 @@ from server.store.mapping import compact, protection_document
 from server.store.projects import was_deleted
 from server.store.saving import delete_unconfigured
 from server.store.tokens import load_tokens
+from webhooks import subscribed
 
 TOKENS_SHOWN_MAX: Final = 5
 
@@ -41,6 +42,7 @@ def save_project_event(connection: Connection, event: Event, *, now: datetime) -
             _update_project(connection, event.key, **values)
         case ProjectDeleted():
             _refuse_with_environments(connection, event.key)
+            _refuse_with_hooks(connection, Scope(event.key))
             _refuse_with_tokens(connection, Scope(event.key), now=now)
             _update_project(connection, event.key, deleted_at=now)
             triggers = action_tables.triggers
@@ -60,6 +62,7 @@ def save_environment_event(connection: Connection, event: Event, environment: En
         case EnvironmentUpdated():
             _update_environment(connection, environment, **_row(environment))
         case EnvironmentDeleted():
+            _refuse_with_hooks(connection, Scope(environment.project, environment.key))
             _refuse_with_tokens(connection, Scope(environment.project, environment.key), now=now)
             _update_environment(connection, environment, deleted_at=now, sync_total=None)
 
@@ -133,6 +136,16 @@ def _refuse_with_tokens(connection: Connection, scope: Scope, *, now: datetime) 
             f"{len(bound)} tokens are bound to {place!r} ({shown}) and would open a later one of that key; revoke them "
             "first"
         )
+
+
+def _refuse_with_hooks(connection: Connection, scope: Scope) -> None:
+    """Errors: Refused. A hook would be told of a later place of the same key, whoever may look into that."""
+    found = subscribed.list_endpoints(connection, scope.project)
+    bound = [each.id for each in found if not scope.environment or scope.environment in each.filter.environments]
+    if bound:
+        shown = ", ".join(bound[:TOKENS_SHOWN_MAX])
+        place = "/".join(name for name in (scope.project, scope.environment) if name)
+        raise Refused(f"{len(bound)} hooks are told of {place!r} ({shown}); delete them, or change their filter, first")
 
 
 def _is_in(home: Scope, scope: Scope) -> bool:

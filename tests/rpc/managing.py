@@ -14,9 +14,11 @@ from server.core.access import OPEN, Grant, Principal, Role
 from server.live.recent import RecentContexts
 from server.operations.tokens import Tokens
 from server.operations.writes import PermitFor, Writer
+from server.rpc.hooks import hooks_table
 from server.rpc.managed import management_table
 from server.rpc.management import Management
-from server.rpc.table import Handler, Table
+from server.rpc.table import Handler, Table, merge
+from tests.operations.hooking import hooks_of
 from tests.store.definitions import NOW
 
 PEOPLE: Final[Mapping[str, Principal]] = {
@@ -81,7 +83,8 @@ def managing(
         management = Management(manager.tell_time, threads)
         tokens = Tokens(engine, lambda: b"a secret key of the server's tests")
         table = management_table(management, engine, Writer(engine, policies), tokens=tokens, recent=recent)
-        yield manager, Known(table, manager.people)
+        hooked = hooks_table(management, hooks_of(engine))
+        yield manager, Known(merge(table, hooked), manager.people)
 
 
 @contextmanager

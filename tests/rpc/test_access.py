@@ -30,7 +30,7 @@ MAY: Final[dict[Action, set[Role]]] = {
     Action.IDENTIFY: set(Role),
     Action.EVALUATE: {Role.EVALUATE_CLIENT, Role.EVALUATE, Role.READ, Role.EDIT, Role.APPROVE, Role.ADMIN},
     Action.SYNC: {Role.EVALUATE, Role.READ, Role.EDIT, Role.APPROVE, Role.ADMIN},
-    Action.READ: {Role.READ, Role.EDIT, Role.APPROVE, Role.ADMIN},
+    Action.READ: {Role.READ, Role.EDIT, Role.APPROVE, Role.SUBSCRIBE, Role.ADMIN},
     Action.EDIT: {Role.EDIT, Role.ADMIN},
     Action.PROPOSE: {Role.EDIT, Role.APPROVE, Role.ADMIN},
     Action.APPROVE: {Role.APPROVE, Role.ADMIN},
@@ -38,6 +38,7 @@ MAY: Final[dict[Action, set[Role]]] = {
     Action.RECORD: {Role.EVALUATE, Role.EDIT, Role.ADMIN},
     Action.SIGNAL: {Role.EDIT, Role.OPERATE, Role.ADMIN},
     Action.BYPASS: {Role.BYPASS},
+    Action.SUBSCRIBE: {Role.SUBSCRIBE, Role.ADMIN},
     Action.ADMINISTER: {Role.ADMIN},
 }
 PLACED: Final = (Action.EVALUATE, Action.SYNC)

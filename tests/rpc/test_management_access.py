@@ -16,11 +16,13 @@ from server.core.methods import ACTIONS
 from server.operations.writes import Writer
 from server.rpc.access import guarded
 from server.rpc.call import Abort
+from server.rpc.hooks import hooks_table
 from server.rpc.managed import management_table
 from server.rpc.management import Management
 from server.rpc.status import Status
-from server.rpc.table import Kind, Table
+from server.rpc.table import Kind, Table, merge
 from tests.house.sources import ROOT
+from tests.operations.hooking import hooks_of
 from tests.rpc.access import House, ask, by, new_house
 from tests.rpc.test_access import MAY
 
@@ -40,9 +42,9 @@ async def table(house: House) -> AsyncIterator[Table]:
     engine = house.tokens.engine
     with ThreadPoolExecutor(2) as threads:
         management = Management(lambda: datetime.now(UTC), threads)
-        yield guarded(
-            management_table(management, engine, Writer(engine), tokens=house.tokens), house.gate(Asking.EVERYONE)
-        )
+        managed = management_table(management, engine, Writer(engine), tokens=house.tokens)
+        hooked = hooks_table(management, hooks_of(engine))
+        yield guarded(merge(managed, hooked), house.gate(Asking.EVERYONE))
 
 
 def requests() -> dict[str, Any]:

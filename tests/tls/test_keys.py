@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from server.core.errors import InvalidRequest
+from server.core.errors import InvalidRequest, Refused
 from server.keys import FILE_VARIABLE, HOOK_VARIABLE, VARIABLE, read_hook_keys, read_key
 from tests.house.sources import ROOT
 
@@ -114,9 +114,10 @@ def test_keys_for_hooks_that_cannot_be_used(tmp_path: Path) -> None:
         ({}, none, "there are 0 keys"),
         ({}, tmp_path / "missing", "hooks need it"),
         ({HOOK_VARIABLE: ",".join([KEY] * 17)}, None, "there are 17 keys"),
-        ({}, None, f"by --hook-keys-file or {HOOK_VARIABLE}"),
     ):
         with pytest.raises(InvalidRequest, match=said) as refused:
             read_hook_keys(None, environ, file=file, make=True)
         assert KEY not in str(refused.value)
     assert () == read_hook_keys(None, {}, make=False)
+    with pytest.raises(Refused, match=f"by --hook-keys-file or {HOOK_VARIABLE}"):
+        read_hook_keys(None, {}, make=True)

@@ -62,7 +62,7 @@ def test_every_route_is_guarded_or_public(house: House) -> None:
 @pytest.mark.parametrize("role", Role)
 async def test_each_role(house: House, role: Role) -> None:
     """In the flag set's place: those that evaluate. Elsewhere none."""
-    may = role not in (Role.OPERATE, Role.BYPASS)
+    may = role not in (Role.OPERATE, Role.SUBSCRIBE, Role.BYPASS)
     app = app_of(house)
     for grant in (Grant(role), Grant(role, "shop"), Grant(role, "shop", "production")):
         expected = {SINGLE + "x": 404, BULK: 200} if may else {SINGLE + "x": 403, BULK: 403}

@@ -47,6 +47,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """To change a protected environment without the approvals that it asks for."""
     ROLE_ADMIN: _Role.ValueType  # 8
     """Everything but to bypass approvals."""
+    ROLE_SUBSCRIBE: _Role.ValueType  # 9
+    """To read, and to have webhooks sent."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -64,6 +66,8 @@ ROLE_BYPASS: Role.ValueType  # 7
 """To change a protected environment without the approvals that it asks for."""
 ROLE_ADMIN: Role.ValueType  # 8
 """Everything but to bypass approvals."""
+ROLE_SUBSCRIBE: Role.ValueType  # 9
+"""To read, and to have webhooks sent."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _TokenState:

@@ -1,4 +1,4 @@
-"""Give what happened to deliveries themselves the shape that others get."""
+"""Give what happened to hooks and their deliveries the shape that others get."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from server.core.announcing.fields import EventType, Shape
 from server.core.announcing.groups import Group, types_of
 
-_TEXT, _INTEGER, _INSTANT = Shape.TEXT, Shape.INTEGER, Shape.INSTANT
+_TEXT, _INTEGER, _INSTANT, _TEXTS = Shape.TEXT, Shape.INTEGER, Shape.INSTANT, Shape.TEXTS
 
 ENDPOINTS: Final = Group(
     "webhook.",
@@ -33,6 +33,28 @@ EXHAUSTED: Final = Group(
         ("last_error", "last_error", _TEXT, "why the last attempt failed"),
     ),
 )
+HOOKS: Final = Group(
+    "hook.",
+    {
+        "created": "Somebody is told of events from now on.",
+        "updated": "It is told of others, or otherwise, or signed with another secret.",
+        "deleted": "It is told of nothing more.",
+    },
+    (
+        ("endpoint_id", "key", _TEXT, "the hook"),
+        ("name", "name", _TEXT, "what it is called"),
+        ("target_url", "target_url", _TEXT, "where it leads, without what is secret in it"),
+        ("format", "format", _TEXT, "what is sent"),
+        ("state", "state", _TEXT, "enabled, disabled or gone"),
+        ("source", "source", _TEXT, "who asked for it, such as zapier"),
+        ("expression", "expression", _TEXT, "what events must fulfil"),
+        ("secret_number", "secret_number", _INTEGER, "counts its signing secrets"),
+        ("event_types", "event_types", _TEXTS, "the types of events that it gets"),
+        ("environments", "environments", _TEXTS, "the environments whose events it gets; none: all"),
+        ("tags", "tags", _TEXTS, "tags of which an event's flag must have one"),
+        ("owners", "owners", _TEXTS, "owners of which an event's flag must have one"),
+    ),
+)
 PING: Final = Group(
     "system.",
     {"ping": "Somebody tries whether deliveries arrive."},
@@ -45,4 +67,4 @@ PING: Final = Group(
 
 def delivered_types() -> Iterable[tuple[EventType, Group]]:
     """Each type with the group that knows its data."""
-    return types_of((ENDPOINTS, EXHAUSTED, PING))
+    return types_of((ENDPOINTS, EXHAUSTED, HOOKS, PING))

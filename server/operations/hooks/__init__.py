@@ -1,0 +1,1 @@
+"""Manage webhooks: who is told of what, and what became of each delivery."""
