@@ -10,14 +10,12 @@ import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typing import TYPE_CHECKING, Final
 
 from webhooks.errors import InvalidSetting, SealBroken
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 VERSION: Final = "v1"
 MASTER_BYTES_MIN: Final = 32
@@ -30,7 +28,7 @@ class SealingKey:
     """One key, and the id by which a sealed text names it; the id tells nothing of the key."""
 
     id: str
-    cipher: AESGCM = field(repr=False)
+    cipher: "AESGCM" = field(repr=False)
 
 
 def derive_key(master: bytes) -> SealingKey:
@@ -40,6 +38,11 @@ def derive_key(master: bytes) -> SealingKey:
     """
     if len(master) < MASTER_BYTES_MIN:
         raise InvalidSetting.at("/key", f"a key to seal with has {MASTER_BYTES_MIN} bytes or more, not {len(master)}")
+    # Most servers seal nothing, and the library takes memory and a while to load.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
     raw = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"flagstaff webhooks sealing").derive(master)
     return SealingKey(hashlib.sha256(b"id of " + raw).hexdigest()[:12], AESGCM(raw))
 
@@ -69,6 +72,8 @@ class Sealer:
 
         Errors: SealBroken for a text that was changed, that belongs elsewhere, or whose key is not here.
         """
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+
         version, _, rest = sealed.partition(".")
         key_id, _, encoded = rest.partition(".")
         key = self._by_id.get(key_id) if version == VERSION else None

@@ -14,13 +14,13 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING, Final
 
 from webhooks import limits
 from webhooks.errors import InvalidSetting, SignatureRefused
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ID_HEADER: Final = "webhook-id"
 TIMESTAMP_HEADER: Final = "webhook-timestamp"
@@ -45,14 +45,14 @@ class SymmetricKey:
 class SigningKey:
     """A private Ed25519 key."""
 
-    private: Ed25519PrivateKey = field(repr=False)
+    private: "Ed25519PrivateKey" = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
     """A public Ed25519 key."""
 
-    public: Ed25519PublicKey
+    public: "Ed25519PublicKey"
 
 
 Key = SymmetricKey | SigningKey | VerifyingKey
@@ -166,6 +166,12 @@ def _key_of(prefix: str, raw: bytes, path: str) -> Key:
         return SymmetricKey(raw)
     if len(raw) != _ED25519_BYTES:
         raise InvalidSetting.at(path, f"an Ed25519 key has {_ED25519_BYTES} bytes, not {len(raw)}")
+    # Loaded by those who use such keys: it takes memory and a while.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
     if prefix == PRIVATE_PREFIX:
         return SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
     return VerifyingKey(Ed25519PublicKey.from_public_bytes(raw))
@@ -212,10 +218,12 @@ def _holds(content: bytes, key: Key, given: Sequence[str]) -> bool:
     return any([_holds_ed25519(content, public, one) for one in given])
 
 
-def _holds_ed25519(content: bytes, public: Ed25519PublicKey, given: str) -> bool:
+def _holds_ed25519(content: bytes, public: "Ed25519PublicKey", given: str) -> bool:
     version, _, encoded = given.partition(",")
     if version != "v1a":
         return False
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+
     try:
         public.verify(base64.b64decode(encoded, validate=True), content)
     except (InvalidSignature, binascii.Error, ValueError):
