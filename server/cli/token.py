@@ -20,8 +20,8 @@ HELP: Final = f"""Make, list, revoke and rotate API tokens.
 
 A role is written ROLE, ROLE@PROJECT or ROLE@PROJECT/ENVIRONMENT. The roles: evaluate-client (values only, for pages
 and apps), evaluate (and whole flag sets for in-process clients), read, edit, approve, operate (the kill switch, and
-signals), bypass (without approvals, in an emergency), admin. A token is shown once, when it is made; the server keeps
-only what it takes to recognise it.
+signals), subscribe (to read, and have webhooks sent), bypass (without approvals, in an emergency), admin. A token is
+shown once, when it is made; the server keeps only what it takes to recognise it.
 
 With --database-url these commands work on the database itself, without a server and without a token: for the first one,
 or when the last administrator's is lost. {ABOUT_SERVERS}
