@@ -70,6 +70,8 @@ class Surroundings:
     reach: Reach = nowhere
     slots: int = limits.SLOTS
     stop_s: float = limits.STOP_S
+    unavailable: tuple[type[Exception], ...] = ()
+    """What the store raises while its database cannot be reached: told in one line, and once."""
 
 
 class Dispatcher:
@@ -93,6 +95,7 @@ class Dispatcher:
         self._unsent: list[Claimed] = []
         self._taker = Taker(surroundings.store, surroundings.vault, surroundings.reach)
         self._trouble_s = 0.0
+        self._reported = ""
         self._clock = (datetime.now(UTC).timestamp(), 0.0)
         """The database's time in Unix seconds, and the loop's at that moment."""
 
@@ -144,11 +147,19 @@ class Dispatcher:
                 self._due |= batch.more
                 self._send_all(batch)
             self._trouble_s = 0.0
-        except Exception:
+            self._reported = ""
+        except Exception as error:
             # The loop must live on: a database that fails comes back, and what is to be kept is kept then.
-            self.figures.troubles += 1
             self._trouble_s = min(max(TROUBLE_S, 2 * self._trouble_s), limits.TROUBLE_S_MAX)
-            log.exception("deliveries wait for the database", extra={"again_in_s": self._trouble_s})
+            self._report("deliveries wait for the database; trying again", error)
+
+    def _report(self, what: str, error: Exception) -> None:
+        self.figures.troubles += 1
+        if not isinstance(error, self._with.unavailable):
+            log.error(what, exc_info=error)
+        elif str(error) != self._reported:
+            self._reported = str(error)
+            log.warning(what, extra={"error": self._reported})
 
     async def _rest(self) -> None:
         """Wait for something to do, long enough that several things are done at once."""
@@ -284,9 +295,8 @@ class Dispatcher:
             try:
                 await self._bring()
                 return
-            except Exception:
-                self.figures.troubles += 1
-                log.exception("deliveries are left to the end of their leases")
+            except Exception as error:
+                self._report("deliveries are left to the end of their leases", error)
                 await asyncio.sleep(TROUBLE_S)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:

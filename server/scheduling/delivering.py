@@ -16,6 +16,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine
 
+from server.core.errors import StoreUnavailable
 from server.operations.deliveries.fanning import Fanning
 from server.operations.deliveries.sending import Depot
 from server.store import failpoints
@@ -111,6 +112,7 @@ class Delivering:
                     self._sender.formats(),
                     chance=random.random,
                     reach=failpoints.reach,
+                    unavailable=(StoreUnavailable,),
                 )
             )
             if self._stopping.is_set():

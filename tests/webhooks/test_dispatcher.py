@@ -241,18 +241,25 @@ class Failing(Depot):
 
 
 @ON_SQLITE
+@pytest.mark.parametrize(("unavailable", "tracebacks"), [((OSError,), [False]), ((), [True, True])])
 async def test_a_database_that_fails_is_waited_for(
-    engine: Engine, receiver: Receiver, url: str, caplog: pytest.LogCaptureFixture
+    engine: Engine,
+    receiver: Receiver,
+    url: str,
+    caplog: pytest.LogCaptureFixture,
+    unavailable: tuple[type[Exception], ...],
+    tracebacks: list[bool],
 ) -> None:
-    """What came of a delivery is kept until it can be written down; it is not sent again."""
+    """What came of a delivery is kept until it can be written down, not sent again; what is expected is told once."""
     subscribe(engine, f"{url}/ok")
     happen(engine)
-    async with dispatching(engine, store=Failing(engine)) as dispatcher:
+    async with dispatching(engine, store=Failing(engine), unavailable=unavailable) as dispatcher:
         await settled(engine, {"delivered": 1})
 
     assert 1 == len(receiver.requests)
     assert 2 == dispatcher.figures.troubles
-    assert "wait for the database" in caplog.text
+    told = [each for each in caplog.records if "wait for the database" in each.getMessage()]
+    assert tracebacks == [bool(each.exc_info) for each in told]
 
 
 @ON_SQLITE

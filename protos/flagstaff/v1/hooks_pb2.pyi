@@ -5,7 +5,7 @@ Webhooks: who is told of a project's events, and what became of each delivery.
 
 A hook gets what happens from when it was made on, each event at least once, signed as Standard Webhooks has it. What
 is secret about it (its URL beyond the host, its headers' values, its secrets) goes in and never comes out again: a
-signing secret is shown once, in the answer that makes it. `POST /v1/hooks` is the same over HTTP.
+signing secret is shown once, in the answer that makes it.
 
 To make and change hooks needs the role `subscribe` or `admin`, to look at them `read`: in the project, or in every
 environment that the hook's filter names.
