@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -172,7 +172,7 @@ def _cycle(run: Run, what: str, place: Place, journal: Journal) -> None:
         for _ in range(2):
             _die_at(run, place, what)
         _remember(run, journal, people, kill_after_s=0.0)
-    people = _people(run, place, journal)
+    people = _people(run, place, journal, beside_s=later_s)
     finish(place, ended, beside_s=later_s)
     _remember(run, journal, people, kill_after_s=None)
 
@@ -183,10 +183,9 @@ def _die_at(run: Run, place: Place, failpoint: str) -> None:
         run.results.note("kills")
 
 
-def _people(run: Run, place: Place, journal: Journal, failpoint: str = "") -> writers.Writer:
-    return writers.start(
-        partial(_act, place.url, sorted(journal.releases), journal.to_roll_back, run.chance.random(), failpoint)
-    )
+def _people(run: Run, place: Place, journal: Journal, failpoint: str = "", *, beside_s: float = 0.0) -> writers.Writer:
+    ids, seed = sorted(journal.releases), run.chance.random()
+    return writers.start(partial(_act, place.url, ids, journal.to_roll_back, seed, failpoint, beside_s))
 
 
 def _remember(run: Run, journal: Journal, people: writers.Writer, *, kill_after_s: float | None) -> None:
@@ -200,7 +199,13 @@ def _remember(run: Run, journal: Journal, people: writers.Writer, *, kill_after_
 
 
 def _act(
-    url: str, ids: Sequence[str], to_roll_back: frozenset[str], seed: float, failpoint: str, say: writers.Say
+    url: str,
+    ids: Sequence[str],
+    to_roll_back: frozenset[str],
+    seed: float,
+    failpoint: str,
+    beside_s: float,
+    say: writers.Say,
 ) -> None:
     """Start releases, approve what waits for it, and roll some back; each command has a request id of its own."""
     engine, chance = open_engine(url), random.Random(seed)
@@ -208,6 +213,7 @@ def _act(
     say({"ready": True})
     end_at = time.monotonic() + 60
     told: dict[str, Act] = {}
+    asked: Counter[tuple[str, Act]] = Counter()
     while time.monotonic() < end_at:
         states: dict[str, Any] = {}
         with reading(engine) as connection:
@@ -222,11 +228,14 @@ def _act(
             wanted = again if repeats else _wanted(states[id].state, states[id].step, id in to_roll_back)
             if wanted is None:
                 continue
-            request = f"{id}-{wanted}"
+            # An approval lapses when a clock is set back behind the time that its step asks for.
+            times = asked[id, wanted] = asked[id, wanted] + (0 if repeats else 1)
+            request = f"{id}-{wanted}-{beside_s:g}-{times}"
             if failpoint and chance.random() < 0.2:
                 writers.arm(failpoint)
             by = APPROVER if wanted is Act.APPROVE else EDITOR
-            write = Write(by, Action.EDIT, datetime.now(UTC), request_id=request)
+            now = datetime.now(UTC) + timedelta(seconds=beside_s)
+            write = Write(by, Action.EDIT, now, request_id=request)
             try:
                 releases.command(write, project="shop", id=id, act=wanted)
             except FlagstaffError as refused:

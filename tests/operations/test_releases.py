@@ -18,6 +18,7 @@ from server.core.releases.codec import replay
 from server.core.releases.plan import BackTo, Check, External, Gates, Kind, Patch, Plan, Step, Target
 from server.core.releases.progress import Act, Happening, Judged, State
 from server.core.releases.recipes import Canary, Switched, blue_green_steps, canary_steps
+from server.operations.releases.looking import agrees
 from server.operations.writes import Outcome
 from server.store.engine import writing
 from tests.operations.protected import APPROVER, EDITOR, OPERATOR, ask, entries_of
@@ -335,3 +336,15 @@ def test_one_that_cannot_be_read_holds_up_no_other(yard: Yard) -> None:
     yard.pass_time(HOUR)
 
     assert (10, State.RUNNING) == (yard.percent(), yard.state(id))
+
+
+def test_clocks_that_differ_a_little(yard: Yard) -> None:
+    """Whoever agrees through a server that is a little behind has agreed; its time is that of what came before."""
+    plan = Plan("p", (share(5, Gates(minimum_s=3600, approvals=1)), share(50, Gates(manual=True))))
+    id = yard.started(plan)
+    yard.pass_time(HOUR)
+    yard.do(id, Act.APPROVE, by=APPROVER, after=HOUR - timedelta(seconds=2))
+
+    assert (State.RUNNING, 50) == (yard.state(id), yard.percent())
+    assert NOW + HOUR == yard.events(id)[-1].at
+    assert agrees(yard.stored(id), yard.events(id))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection
@@ -40,6 +40,9 @@ from server.store.saving import Cause
 JUDGED_EVERY_S: Final = 5.0
 """How often guards are asked while a step waits for what they say; a breach does not wait for it."""
 
+SKEW_MAX: Final = timedelta(seconds=5)
+"""Servers' clocks differ by so much at most; by more one was set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Went:
@@ -70,6 +73,14 @@ def owner_of(writer: Writer, stored: StoredRelease, now: datetime, *, cause: str
     return By(Write(principal, Action.EDIT, now), stored.holder, cause)
 
 
+def _not_before(stored: StoredRelease, now: datetime) -> datetime:
+    """What comes later is later, also where the clock of whoever lets it come is a little behind another's.
+
+    Else a step that waits for an approval would find, when that comes, that its time is not over.
+    """
+    return stored.updated_at if stored.updated_at - SKEW_MAX <= now < stored.updated_at else now
+
+
 def happen(
     writer: Writer,
     connection: Connection,
@@ -83,6 +94,7 @@ def happen(
     `current` are the release's flags as they are, where the caller has read them already.
     Errors: Refused for what cannot happen; what policies raise; as `commit`.
     """
+    by = replace(by, write=replace(by.write, now=_not_before(stored, by.write.now)))
     now = by.write.now
     if stored.next_at == STOPPED and stored.release.progress.state in GOING and isinstance(event, Tick | Judged):
         current = definitions_of(connection, stored.project, stored.release.plan.subjects())
