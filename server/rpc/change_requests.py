@@ -17,7 +17,7 @@ from server.operations.change_requests.steps import Went
 from server.operations.proposals import Removals, document_parts
 from server.operations.writes import Write, Written
 from server.rpc.management import Management, named, result_of
-from server.rpc.pages import page_size, read_token, write_token
+from server.rpc.paging import LONG_SIZE, LONG_SIZE_MAX, read_place, size_of, write_place
 from server.rpc.simulation import proposed
 from server.rpc.table import Table, merge
 from server.store.change_request_steps import StoredStep
@@ -72,7 +72,7 @@ class _ChangeRequests:
         named(request, "project")
         if bool(request.kind) != bool(request.key):
             raise InvalidRequest("kind and key name one thing together: give both or neither")
-        size = page_size(request.page_size)
+        size = size_of(request, usual=LONG_SIZE, most=LONG_SIZE_MAX)
         page = self._review.page(
             principal,
             project=request.project,
@@ -82,11 +82,11 @@ class _ChangeRequests:
                 environment=request.environment,
                 subject=(request.kind, request.key) if request.kind else None,
             ),
-            after=read_token(request.page_token),
+            after=read_place(request.page_token),
             limit=size + 1,
         )
         shown = page.requests[:size]
-        token = write_token(shown[-1].created_at, shown[-1].id) if len(page.requests) > size else ""
+        token = write_place(shown[-1].created_at, shown[-1].id) if len(page.requests) > size else ""
         return messages.ListChangeRequestsResponse(
             change_requests=[change_request(each) for each in shown], next_page_token=token, total_size=page.count
         )

@@ -23,7 +23,7 @@ from server.operations.launch_plans.foresight import ConflictKind, Foreseen, Pla
 from server.operations.launch_plans.planning import LaunchPlans, Planned
 from server.operations.writes import Outcome, Write, Written
 from server.rpc.management import Management, named, result_of
-from server.rpc.pages import page_size, read_token, write_token
+from server.rpc.paging import LONG_SIZE, LONG_SIZE_MAX, read_place, size_of, write_place
 from server.rpc.simulation import proposed
 from server.rpc.table import Table, merge
 from server.store.commit import Part
@@ -99,16 +99,16 @@ class _LaunchPlans:
 
     def list(self, request: Any, principal: Principal) -> messages.ListLaunchPlansResponse:
         named(request, "project")
-        size = page_size(request.page_size)
+        size = size_of(request, usual=LONG_SIZE, most=LONG_SIZE_MAX)
         found = self._plans.page(
             principal,
             project=request.project,
             states=[_state(each) for each in request.states],
-            after=read_token(request.page_token),
+            after=read_place(request.page_token),
             limit=size + 1,
         )
         last = found[size - 1] if len(found) > size else None
-        token = "" if last is None else write_token(last.created_at, last.id)
+        token = "" if last is None else write_place(last.created_at, last.id)
         return messages.ListLaunchPlansResponse(
             launch_plans=[_plan(each) for each in found[:size]], next_page_token=token
         )

@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from server.core.errors import InvalidRequest
@@ -11,6 +13,11 @@ from server.store.segments import KeyPage
 
 PAGE_SIZE: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
+LONG_SIZE: Final = 50
+LONG_SIZE_MAX: Final = 100
+"""Of lists whose entries are long: change requests, schedules, releases, launch plans."""
+
+_NOT_OURS: Final = "page_token is not one of this list; send the next_page_token of the page before"
 _DIGITS_MAX: Final = 19
 """No database counts further."""
 
@@ -43,9 +50,27 @@ def read_token(token: str) -> str | None:
     try:
         return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise InvalidRequest(
-            "page_token is not one of this list; send the next_page_token of the page before"
-        ) from None
+        raise InvalidRequest(_NOT_OURS) from None
+
+
+def write_place(created_at: datetime, id: str) -> str:
+    """Where a page of a list ended that has the newest first."""
+    return write_token(json.dumps([created_at.isoformat(), id]))
+
+
+def read_place(token: str) -> tuple[datetime, str] | None:
+    """After what was made when, and has which id, a page of such a list begins. Errors: InvalidRequest."""
+    text = read_token(token)
+    if text is None:
+        return None
+    try:
+        at, id = json.loads(text)
+        created_at = datetime.fromisoformat(at)
+        if created_at.tzinfo is None or not isinstance(id, str):
+            raise ValueError("no place")
+    except (ValueError, TypeError):
+        raise InvalidRequest(_NOT_OURS) from None
+    return created_at, id
 
 
 def read_number(token: str) -> int | None:

@@ -1,6 +1,5 @@
 """Serve flagstaff.v1.ReleaseService: flags that are let out step by step."""
 
-import json
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from functools import partial
@@ -8,7 +7,6 @@ from typing import Any, Final
 
 from protos.flagstaff.v1 import releases_pb2 as messages
 from server.core.access import Principal
-from server.core.errors import InvalidRequest
 from server.core.methods import action_of
 from server.core.releases.progress import Act
 from server.live.trails import POLL_S, Trails
@@ -19,7 +17,7 @@ from server.operations.releases.templates import Templates
 from server.operations.writes import Write, require_within
 from server.rpc.call import Call
 from server.rpc.management import Management, named, parse, result_of
-from server.rpc.paging import read_token, size_of, write_token
+from server.rpc.paging import LONG_SIZE, LONG_SIZE_MAX, read_place, size_of, write_place
 from server.rpc.release_messages import read_gates, read_plan_message, read_state, read_target
 from server.rpc.release_replies import event_messages, release_message, template_message, told_message
 from server.rpc.table import Table, merge, server_stream
@@ -28,8 +26,6 @@ from server.store.releases import StoredEvent, StoredRelease, Wanted
 
 SERVICE: Final = "flagstaff.v1.ReleaseService"
 WATCH: Final = f"/{SERVICE}/WatchRelease"
-PAGE_SIZE: Final = 50
-PAGE_SIZE_MAX: Final = 100
 TOLD_AGAIN_S: Final = 5.0
 """A release that is watched is told again after so long: its gates depend on time."""
 
@@ -98,18 +94,18 @@ class _Releases:
 
     def list(self, request: Any, principal: Principal) -> messages.ListReleasesResponse:
         named(request, "project")
-        size = size_of(request, usual=PAGE_SIZE, most=PAGE_SIZE_MAX)
+        size = size_of(request, usual=LONG_SIZE, most=LONG_SIZE_MAX)
         found = self._looking.page(
             principal,
             project=request.project,
             wanted=Wanted([read_state(each) for each in request.states], request.environment, request.flag_key),
-            after=_after(request.page_token),
+            after=read_place(request.page_token),
             limit=size + 1,
         )
         shown, now = found[:size], self._clock()
         return messages.ListReleasesResponse(
             releases=[release_message(each, now) for each in shown],
-            next_page_token=_token(shown[-1]) if len(found) > size else "",
+            next_page_token=write_place(shown[-1].created_at, shown[-1].id) if len(found) > size else "",
         )
 
     def create(self, request: Any, write: Write) -> messages.ReleaseResponse:
@@ -216,21 +212,3 @@ class _Watch:
 
     async def _last_sequences(self, projects: frozenset[str]) -> dict[str, int]:
         return await self._management.run(lambda: {project: self._looking.last(project) for project in projects})
-
-
-def _token(stored: StoredRelease) -> str:
-    return write_token(json.dumps([stored.created_at.isoformat(), stored.id]))
-
-
-def _after(token: str) -> tuple[datetime, str] | None:
-    text = read_token(token)
-    if text is None:
-        return None
-    try:
-        at, id = json.loads(text)
-        instant = datetime.fromisoformat(at)
-        if instant.tzinfo is None or not isinstance(id, str):
-            raise ValueError("no place")
-    except (ValueError, TypeError):
-        raise InvalidRequest("page_token is not one that was given out; begin without it") from None
-    return instant, id

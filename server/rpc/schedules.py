@@ -1,6 +1,5 @@
 """Serve flagstaff.v1.ScheduleService: changes that are made at a time."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -26,15 +25,13 @@ from server.operations.schedules.texts import texts_of
 from server.operations.writes import Write, Writer
 from server.rpc.captures import captured
 from server.rpc.management import Management, named, result_of
-from server.rpc.paging import read_token, size_of, write_token
+from server.rpc.paging import LONG_SIZE, LONG_SIZE_MAX, read_place, read_token, size_of, write_place, write_token
 from server.rpc.table import Table, merge
 from server.rpc.timestamps import instant, timestamp
 from server.store.schedule_steps import StoredStep
 from server.store.schedules import StoredSchedule, Wanted
 
 SERVICE: Final = "flagstaff.v1.ScheduleService"
-PAGE_SIZE: Final = 50
-PAGE_SIZE_MAX: Final = 100
 
 _STATES: Final = {each: messages.Schedule.State.Value(f"STATE_{each.name}") for each in State}
 _STATE_OF: Final[dict[int, State]] = {int(number): state for state, number in _STATES.items()}
@@ -123,17 +120,17 @@ class _Schedules:
         named(request, "project")
         if bool(request.kind) != bool(request.key):
             raise InvalidRequest("kind and key name one thing together: give both or neither")
-        size = size_of(request, usual=PAGE_SIZE, most=PAGE_SIZE_MAX)
+        size = size_of(request, usual=LONG_SIZE, most=LONG_SIZE_MAX)
         wanted = Wanted(
             states=[_state(each) for each in request.states],
             environment=request.environment,
             subject=(request.kind, request.key) if request.kind else None,
         )
-        after = _place(request.page_token)
+        after = read_place(request.page_token)
         page = self._looking.page(principal, project=request.project, wanted=wanted, after=after, limit=size + 1)
         shown = page.schedules[:size]
         more = len(page.schedules) > size
-        token = write_token(json.dumps([shown[-1].created_at.isoformat(), shown[-1].id])) if more else ""
+        token = write_place(shown[-1].created_at, shown[-1].id) if more else ""
         return messages.ListSchedulesResponse(
             schedules=[schedule_message(each) for each in shown], next_page_token=token, total_size=page.count
         )
@@ -152,7 +149,7 @@ class _Schedules:
 
     def executions(self, request: Any, principal: Principal) -> messages.ListScheduleExecutionsResponse:
         named(request, "project", "id")
-        size = size_of(request, usual=PAGE_SIZE, most=PAGE_SIZE_MAX)
+        size = size_of(request, usual=LONG_SIZE, most=LONG_SIZE_MAX)
         token = read_token(request.page_token)
         if token is not None and not token.isdecimal():
             raise InvalidRequest("page_token is not one of this list; send the next_page_token of the page before")
@@ -324,19 +321,3 @@ def _state(number: Any) -> State:
     if state is None:
         raise InvalidRequest(f"states has {number}, which is no state of a schedule")
     return state
-
-
-def _place(token: str) -> tuple[datetime, str] | None:
-    text = read_token(token)
-    if text is None:
-        return None
-    try:
-        at, id = json.loads(text)
-        place = datetime.fromisoformat(at)
-        if place.tzinfo is None or not isinstance(id, str):
-            raise ValueError("no place")
-    except (ValueError, TypeError):
-        raise InvalidRequest(
-            "page_token is not one of this list; send the next_page_token of the page before"
-        ) from None
-    return place, id
