@@ -30,6 +30,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "releases": "1,000 that run: a look, and 500 steps that are due together",
     "schedules": "10,000 that wait: a look, idling, how late those are that are due",
     "webhooks": "100,000 deliveries to 50 endpoints, how soon one arrives, and what hanging receivers cost",
+    "timed": "10,000 schedules and 1,000 releases together: a look, idling",
     "ofrep": "single evaluations over HTTP, beside an empty handler",
 }
 

@@ -66,7 +66,7 @@ def _on(say: Say, kind: str, url: str) -> list[Figure]:
     put(engine, *(PutFlag(flag(f"f{number}", enabled=False)) for number in range(FLAGS)))
     say(f"{kind}: making {PENDING:,} schedules")
     writer = Writer(engine, (permit_unless_frozen,))
-    _fill(writer, PENDING, [datetime.now(UTC) + FAR])
+    fill(writer, PENDING, [datetime.now(UTC) + FAR])
     executing = Executing(writer)
     say("ticking")
     ticks = [_tick_ms(engine, executing) for _ in range(20)]
@@ -114,7 +114,7 @@ def _one_by_one_ms(engine: Engine, writer: Writer) -> list[float]:
     begin = datetime.now(UTC) + timedelta(seconds=2)
     instants = [begin + timedelta(seconds=APART_S * number) for number in range(ONE_BY_ONE)]
     before = _done_count(engine)
-    _fill(writer, ONE_BY_ONE, instants)
+    fill(writer, ONE_BY_ONE, instants)
     late: list[float] = []
     end_at = time.monotonic() + PATIENCE_S
     while len(late) < ONE_BY_ONE and time.monotonic() < end_at:
@@ -128,7 +128,7 @@ def _one_by_one_ms(engine: Engine, writer: Writer) -> list[float]:
 def _at_once_s(engine: Engine, writer: Writer) -> float:
     at = datetime.now(UTC) + timedelta(seconds=3)
     before = _done_count(engine)
-    _fill(writer, AT_ONCE, [at])
+    fill(writer, AT_ONCE, [at])
     end_at = time.monotonic() + PATIENCE_S
     while _done_count(engine) - before < AT_ONCE:
         assert time.monotonic() < end_at, "schedules were not executed"
@@ -145,7 +145,7 @@ def _done_count(engine: Engine) -> int:
 _numbers: Final = iter(range(10**9))
 
 
-def _fill(writer: Writer, count: int, instants: Sequence[datetime]) -> None:
+def fill(writer: Writer, count: int, instants: Sequence[datetime]) -> None:
     """Make one as everybody does, and copies of it for other flags and instants."""
     at = datetime.now(UTC) + 2 * FAR
     write = Write(OPEN, Action.EDIT, datetime.now(UTC))
