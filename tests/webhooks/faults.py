@@ -183,6 +183,12 @@ async def _flap(exchange: Exchange) -> None:
     await exchange.answer(200 if exchange.count % 2 else int(exchange.argument or "500"))
 
 
+async def _odd(exchange: Exchange) -> None:
+    """Refuses every message's odd attempts, so that none is refused twice in a row, whatever comes beside it."""
+    attempt = int(exchange.request.headers.get("webhook-attempt", "0"))
+    await exchange.answer(int(exchange.argument or "500") if attempt % 2 else 200)
+
+
 async def _stale(exchange: Exchange) -> None:
     """Answers one request on each connection, and ends it when the next one is there, as late as can be."""
     if exchange.earlier:
@@ -241,6 +247,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "huge-head": _huge_head,
     "long-body": _long_body,
     "many-headers": _many_headers,
+    "odd": _odd,
     "ok": _ok,
     "redirect": _redirect,
     "reset": _reset,
