@@ -72,7 +72,7 @@ class Kind:
 KINDS: Final = (
     Kind("/ok/plain"),
     Kind("/slow/0.05"),
-    Kind("/odd/503", ordered=True),
+    Kind("/odd/409", ordered=True),
     Kind("/ok/ordered", ordered=True),
     Kind("/dies", accepts=True),
     Kind("/ok/notices", types=("webhook.delivery_exhausted", "webhook.endpoint_disabled")),
